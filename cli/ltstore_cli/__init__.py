@@ -1,0 +1,1 @@
+"""The ltstore command: parses, calls the library, renders."""

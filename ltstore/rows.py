@@ -1,0 +1,189 @@
+"""Rows held in memory, and the way every room walks over rows: in blocks.
+
+`ArrayRows` and the store's `RowView` obey one Protocol, `ltstore.types.Rows`; what takes rows takes either.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ltstore.errors import DataError, LabelError
+from ltstore.types import UNLABELLED, EncoderIdentity, FloatArray, IntArray, Rows
+
+BLOCK_ROWS = 8192
+
+
+def normalize_rows(X: FloatArray) -> FloatArray:
+    """Scale each row to unit L2 norm in place and return it; all-zero rows stay zero.
+
+    Parameters
+    ----------
+    X : (n, D) float32, C-contiguous
+        Modified.
+    """
+    norms = np.sqrt(np.einsum("ij,ij->i", X, X, dtype=np.float64))
+    scale = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
+    X *= scale[:, None].astype(np.float32)
+    return X
+
+
+def iter_blocks(rows: Rows, block_rows: int = BLOCK_ROWS) -> Iterator[tuple[int, FloatArray, IntArray]]:
+    """Yield (start, X, labels) over all rows in order; X is a buffer that the next step overwrites."""
+    buffer = np.empty((min(block_rows, max(rows.n_samples, 1)), rows.n_features), np.float32)
+    labels = rows.labels
+    for start in range(0, rows.n_samples, block_rows):
+        stop = min(start + block_rows, rows.n_samples)
+        yield start, rows.read(start, stop, out=buffer[: stop - start]), labels[start:stop]
+
+
+def class_counts(rows: Rows) -> IntArray:
+    """Return (C,) int64: how many rows each class has; unlabelled rows are not counted."""
+    labels = rows.labels
+    return np.bincount(labels[labels != UNLABELLED], minlength=len(rows.class_names)).astype(np.int64)
+
+
+class ArrayRows:
+    """Labelled embeddings in memory, as `ltstore.types.Rows`.
+
+    Parameters
+    ----------
+    X : (N, D) array of floats
+        Copied to float32 unless it is that already; never modified.
+    labels : (N,) array of ints, optional
+        Positions in `class_names`, -1 where unknown; all unlabelled if left out.
+    class_names : sequence of str, optional
+        Default: "0", "1", ... up to the largest label.
+    row_ids : (N,) array of ints, optional
+        Ascending and unique; default 0..N-1.
+    normalize : bool
+        Give rows out with unit norm.
+    encoder : EncoderIdentity, optional
+        Default: an identity that says only "arrays" and D.
+
+    Raises
+    ------
+    DataError
+        X is not two-dimensional, is not finite, or lengths differ.
+    LabelError
+        A label is outside the classes.
+    """
+
+    def __init__(
+        self,
+        X: ArrayLike,
+        labels: ArrayLike | None = None,
+        *,
+        class_names: Sequence[str] | None = None,
+        row_ids: ArrayLike | None = None,
+        normalize: bool = False,
+        encoder: EncoderIdentity | None = None,
+    ) -> None:
+        matrix = np.ascontiguousarray(X, dtype=np.float32)
+        if matrix.ndim != 2:
+            raise DataError(f"X must have shape (n_samples, n_features), found {matrix.shape}")
+        n = len(matrix)
+        bad = np.flatnonzero(~np.isfinite(matrix).all(axis=1))
+        if len(bad):
+            raise DataError(
+                f"X has NaN or Inf in {len(bad)} of {n} rows, first in row {bad[0]}: remove or repair them"
+            )
+        self._labels = _int_column(labels, n, "labels", UNLABELLED)
+        n_classes = int(self._labels.max(initial=-1)) + 1
+        self._class_names = tuple(class_names) if class_names is not None else tuple(map(str, range(n_classes)))
+        outside = (self._labels < UNLABELLED) | (self._labels >= len(self._class_names))
+        if outside.any():
+            where = int(np.argmax(outside))
+            raise LabelError(
+                f"label {self._labels[where]} of row {where} is outside the {len(self._class_names)} classes: "
+                "give class_names for every label"
+            )
+        self._row_ids = np.arange(n) if row_ids is None else _int_column(row_ids, n, "row_ids", 0)
+        if n and (np.diff(self._row_ids) <= 0).any():
+            raise DataError("row_ids must be ascending and unique")
+        self._normalized = normalize or (encoder is not None and encoder.normalized)
+        self._X = normalize_rows(matrix.copy()) if normalize else matrix
+        self._encoder = encoder or EncoderIdentity(
+            encoder="import", model="arrays", n_features=matrix.shape[1], normalized=normalize
+        )
+        for array in (self._labels, self._row_ids):
+            array.flags.writeable = False
+
+    @property
+    def n_samples(self) -> int:
+        """N."""
+        return len(self._X)
+
+    @property
+    def n_features(self) -> int:
+        """D."""
+        return int(self._X.shape[1])
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """C names."""
+        return self._class_names
+
+    @property
+    def labels(self) -> IntArray:
+        """(N,) int64, read-only."""
+        return self._labels
+
+    @property
+    def row_ids(self) -> IntArray:
+        """(N,) int64, read-only."""
+        return self._row_ids
+
+    @property
+    def normalized(self) -> bool:
+        """Whether rows have unit norm."""
+        return self._normalized
+
+    @property
+    def encoder(self) -> EncoderIdentity:
+        """The feature identity."""
+        return self._encoder
+
+    @property
+    def digest(self) -> str:
+        """ "sha256:..." over rows, labels and ids; one pass over the data at each call."""
+        state = hashlib.sha256(repr((self._X.shape, self._class_names, self._normalized)).encode())
+        for array in (self._X, self._labels, self._row_ids):
+            state.update(np.ascontiguousarray(array).data)
+        return "sha256:" + state.hexdigest()
+
+    def read(self, start: int, stop: int, out: FloatArray | None = None) -> FloatArray:
+        """Return a copy of rows [start, stop), in `out` if given."""
+        if out is None:
+            return self._X[start:stop].copy()
+        np.copyto(out, self._X[start:stop])
+        return out
+
+    def take(self, positions: IntArray) -> FloatArray:
+        """Return a copy of the rows at `positions`."""
+        return self._X[positions]
+
+    def select(self, positions: IntArray) -> ArrayRows:
+        """Return the rows at `positions` (ascending, unique) as rows of their own, ids kept."""
+        chosen = ArrayRows(
+            self._X[positions],
+            self._labels[positions],
+            class_names=self._class_names,
+            row_ids=self._row_ids[positions],
+            encoder=replace(self._encoder),
+        )
+        chosen._normalized = self._normalized
+        return chosen
+
+
+def _int_column(values: ArrayLike | None, n: int, name: str, default: int) -> IntArray:
+    if values is None:
+        return np.full(n, default, np.int64)
+    column = np.asarray(values)
+    if column.shape != (n,) or column.dtype.kind not in "iu":
+        raise DataError(f"{name} must be {n} integers, found shape {column.shape} of {column.dtype}")
+    return column.astype(np.int64)
