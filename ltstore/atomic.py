@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -52,7 +52,8 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     except StoreWriteError:
         raise
     except OSError as err:
-        temporary.unlink(missing_ok=True) if os.access(path.parent, os.W_OK) else None
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise StoreWriteError(f"cannot write {path}: {err.strerror or err}") from err
     except BaseException:
         temporary.unlink(missing_ok=True)
