@@ -211,14 +211,31 @@ class Donors:
 
 
 class Moments(Protocol):
-    """First and second moments of every class (see `ltstore.stats`)."""
+    """First and second moments of every class (see `ltstore.stats`); read-only."""
 
-    counts: IntArray  # (C,)
-    means: DoubleArray  # (C, D); zero where a class has no rows
-    pooled: DoubleArray  # (D, D) within-class covariance, divisor max(N - n_nonempty, 1)
-    basis: DoubleArray  # (D, r) orthonormal: top eigenvectors of pooled
-    scatter: DoubleArray  # (C, r, r) class scatter (not divided) inside the basis
-    residual: DoubleArray  # (C, D) diagonal of the class scatter (not divided) outside the basis
+    @property
+    def counts(self) -> IntArray:
+        """(C,) int64 labelled rows of each class."""
+
+    @property
+    def means(self) -> DoubleArray:
+        """(C, D); zero where a class has no rows."""
+
+    @property
+    def pooled(self) -> DoubleArray:
+        """(D, D) within-class covariance, divisor max(N - n_nonempty, 1)."""
+
+    @property
+    def basis(self) -> DoubleArray:
+        """(D, r) orthonormal: top eigenvectors of pooled."""
+
+    @property
+    def scatter(self) -> DoubleArray:
+        """(C, r, r) class scatter (not divided) inside the basis."""
+
+    @property
+    def residual(self) -> DoubleArray:
+        """(C, D) diagonal of the class scatter (not divided) outside the basis."""
 
 
 @dataclass(frozen=True, kw_only=True)
