@@ -1,0 +1,35 @@
+"""Where rows come from: images and labels in a fixed order, read one at a time.
+
+The one rule: the order and the number of rows never depend on the machine, and a row that cannot be read raises
+ImageError with the status that keeps its place. Start with `open_source`; `base.LabelledSource` is what every
+source shares, `decode` turns bytes into RGB, `longtail` holds the subset rules.
+"""
+
+from ltstore.sources.base import LabelledSource, to_image
+from ltstore.sources.cifar import CifarSource
+from ltstore.sources.decode import decode_image, read_file
+from ltstore.sources.digits import DigitsSource
+from ltstore.sources.folder import FolderSource
+from ltstore.sources.listing import ListSource, read_class_names
+from ltstore.sources.longtail import exp_cut, step_cut, stratified_holdout
+from ltstore.sources.opening import open_source
+from ltstore.sources.views import RelabelledSource, SelectedSource, relabelled
+
+__all__ = [
+    "CifarSource",
+    "DigitsSource",
+    "FolderSource",
+    "LabelledSource",
+    "ListSource",
+    "RelabelledSource",
+    "SelectedSource",
+    "decode_image",
+    "exp_cut",
+    "open_source",
+    "read_class_names",
+    "read_file",
+    "relabelled",
+    "step_cut",
+    "stratified_holdout",
+    "to_image",
+]

@@ -1,0 +1,136 @@
+"""Bytes to an RGB image, whatever they are; what cannot be decoded says why, and never stops a run.
+
+Rules, the same for every source:
+
+- EXIF orientation is applied (an unreadable EXIF block is ignored, the image stays as stored);
+- transparency (RGBA, LA, palette or colour-key) is composited over white;
+- 16-bit greyscale is scaled to 8 bits, round(value * 255 / 65535), never clipped at 255;
+- CMYK, palette, greyscale, bilevel, YCbCr become RGB by Pillow's own conversion; colour profiles are ignored;
+- an animation gives its first frame;
+- more pixels than ``PIL.Image.MAX_IMAGE_PIXELS`` is TOO_LARGE (Pillow itself only warns up to twice that).
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import stat
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ltstore.errors import ImageError
+from ltstore.types import RowStatus
+
+FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000")
+"""Pillow formats that are tried. No EPS or PDF: those run programs."""
+
+_OUR_FAULT = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR}
+
+
+def read_file(path: Path, key: str) -> bytes:
+    """Return a regular file's bytes.
+
+    Raises
+    ------
+    ImageError
+        With MISSING: not there, not readable, or not a regular file (a pipe would wait for ever).
+    OSError
+        What is not the file's fault, such as too many open files.
+    """
+    try:
+        with open(path, "rb", opener=_open_without_waiting) as handle:  # noqa: PTH123 - Path.open has no opener
+            if not stat.S_ISREG(os.fstat(handle.fileno()).st_mode):
+                raise ImageError(f"{key}: not a regular file", RowStatus.MISSING)
+            return handle.read()
+    except ImageError:
+        raise
+    except OSError as err:
+        if err.errno in _OUR_FAULT:
+            raise
+        raise ImageError(f"{key}: {err.strerror or err}", RowStatus.MISSING) from err
+    except ValueError as err:  # a NUL in the name
+        raise ImageError(f"{key}: {err}", RowStatus.MISSING) from err
+
+
+def decode_image(data: bytes, key: str) -> Image.Image:
+    """Return the RGB image in `data`; `key` names it in the error.
+
+    Raises
+    ------
+    ImageError
+        With CORRUPT (not an image, truncated, empty, of an unknown format) or TOO_LARGE.
+
+    Notes
+    -----
+    Thread-safe, and Pillow decodes without the interpreter lock. Memory: the decoded image, and a second one
+    where the mode is converted.
+    """
+    if not data:
+        raise ImageError(f"{key}: the file is empty", RowStatus.CORRUPT)
+    _quiet_pillow()
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        limit = Image.MAX_IMAGE_PIXELS
+        if limit is not None and image.width * image.height > limit:
+            raise Image.DecompressionBombError(
+                f"{image.width} x {image.height} pixels exceed the limit of {limit}"
+            )
+        image.load()
+        return _to_rgb(_upright(image))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as err:
+        raise ImageError(
+            f"{key}: {err} (raise PIL.Image.MAX_IMAGE_PIXELS where the image is trusted)", RowStatus.TOO_LARGE
+        ) from err
+    except MemoryError:
+        raise
+    except UnidentifiedImageError as err:
+        raise ImageError(f"{key}: not an image of a known format", RowStatus.CORRUPT) from err
+    except Exception as err:
+        # Pillow's parsers raise nearly anything on damaged bytes: struct.error, SyntaxError, IndexError...
+        raise ImageError(f"{key}: {type(err).__name__}: {err}", RowStatus.CORRUPT) from err
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        orientation = image.getexif().get(0x0112, 1)
+        if orientation == 1:
+            return image
+        return ImageOps.exif_transpose(image)
+    except Exception:  # noqa: BLE001 - a damaged EXIF block says nothing about the pixels
+        return image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        wide = np.asarray(image).astype(np.int64).clip(0, 65535)
+        return Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no defined range: convert the image to 8 bits")
+    if image.has_transparency_data:
+        colours = image.convert("RGBA")
+        paper = Image.new("RGBA", colours.size, "white")
+        return Image.alpha_composite(paper, colours).convert("RGB")
+    return image.convert("RGB")
+
+
+def _open_without_waiting(name: str, flags: int) -> int:
+    return os.open(name, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+
+
+def _quiet_pillow() -> None:
+    # Pillow warns of bombs, damaged EXIF and odd metadata; the row's status says what matters. The standard
+    # context manager is not safe between threads, so one last-resort filter is added for Pillow's own
+    # modules; it stands behind any filter that the program has set.
+    if not any(
+        entry[0] == "ignore" and getattr(entry[3], "pattern", "") == _PILLOW for entry in warnings.filters
+    ):
+        warnings.filterwarnings("ignore", module=_PILLOW, append=True)
+
+
+_PILLOW = r"PIL\."

@@ -1,0 +1,120 @@
+"""A tree with one directory per class, as ImageFolder, Caltech-101 and most downloads have it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from ltstore.errors import SourceError, SourceNotFoundError
+from ltstore.sources.base import LabelledSource
+from ltstore.sources.decode import read_file
+from ltstore.sources.keys import key_of
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
+
+
+class FolderSource(LabelledSource):
+    """Images under ROOT/<class>/, at any depth; the class is the directory right below ROOT.
+
+    Classes come sorted by the bytes of their names, images by the bytes of their paths: the order depends
+    neither on the locale nor on the order of the directory. Hidden names, and files without an image suffix
+    (any case), are left out and counted. Symbolic links are followed; a directory that a class has reached
+    already (a loop, or a second link to it) is not entered again. A class directory without images keeps its
+    class.
+
+    Parameters
+    ----------
+    root : path
+
+    Attributes
+    ----------
+    n_ignored : dict of str to int
+        Left out: "hidden", "suffix" (no image suffix), "top_level" (images beside the class directories),
+        "not_a_file" (broken links, pipes), "linked_twice" (directories reached before).
+
+    Raises
+    ------
+    SourceNotFoundError
+        There is no such directory.
+    SourceError
+        No class directories, no images, or a directory that cannot be listed.
+
+    Notes
+    -----
+    Lists the tree once; about 5 us a file. `ltstore.sources.keys.key_of` says how names that do not print
+    become keys.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self._root = Path(root)
+        if not self._root.is_dir():
+            raise SourceNotFoundError(f"no directory {root}: expected one with a sub-directory per class")
+        self.n_ignored = dict.fromkeys(("hidden", "suffix", "top_level", "not_a_file", "linked_twice"), 0)
+        classes = []
+        for entry in _listed(self._root):
+            if entry.name.startswith("."):
+                self.n_ignored["hidden"] += 1
+            elif entry.is_dir():
+                classes.append(entry.name)
+            else:
+                self.n_ignored["top_level" if _is_image(entry.name) else "suffix"] += 1
+        if not classes:
+            loose = self.n_ignored["top_level"]
+            found = f"{loose} images at its top level and no" if loose else "no images and no"
+            raise SourceError(
+                f"{root} holds {found} sub-directories: expected one directory per class ({root}/CLASS/*.jpg), "
+                "or give a list file of `path label` lines"
+            )
+        self._paths: list[str] = []
+        labels: list[int] = []
+        for label, name in enumerate(classes):
+            found_here = sorted(self._walk(name), key=os.fsencode)
+            self._paths += found_here
+            labels += [label] * len(found_here)
+        if not self._paths:
+            raise SourceError(
+                f"no images under the {len(classes)} class directories of {root}: expected files ending in "
+                + " ".join(sorted(SUFFIXES))
+            )
+        super().__init__([key_of(path) for path in self._paths], labels, [key_of(name) for name in classes])
+
+    def _walk(self, class_directory: str) -> Iterator[str]:
+        entered = set()
+        pending = [class_directory]
+        while pending:
+            current = pending.pop()
+            where = (self._root / current).stat()
+            if (where.st_dev, where.st_ino) in entered:
+                self.n_ignored["linked_twice"] += 1
+                continue
+            entered.add((where.st_dev, where.st_ino))
+            deeper = []
+            for entry in _listed(self._root / current):
+                if entry.name.startswith("."):
+                    self.n_ignored["hidden"] += 1
+                elif entry.is_dir():
+                    deeper.append(f"{current}/{entry.name}")
+                elif not _is_image(entry.name):
+                    self.n_ignored["suffix"] += 1
+                elif not entry.is_file():
+                    self.n_ignored["not_a_file"] += 1
+                else:
+                    yield f"{current}/{entry.name}"
+            pending += reversed(deeper)
+
+    def fetch(self, position: int) -> bytes:
+        """Return the file's bytes."""
+        return read_file(self._root / self._paths[position], self._keys[position])
+
+
+def _listed(directory: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(directory) as entries:
+            return sorted(entries, key=lambda entry: os.fsencode(entry.name))
+    except OSError as err:
+        raise SourceError(f"cannot list {directory}: {err.strerror or err}") from err
+
+
+def _is_image(name: str) -> bool:
+    return Path(name).suffix.lower() in SUFFIXES

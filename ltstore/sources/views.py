@@ -1,0 +1,97 @@
+"""Sources made from another source: some of its rows, or its rows under other class numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ltstore.errors import ConfigError, LabelError
+from ltstore.sources.base import Fetched, LabelledSource, check_unique
+from ltstore.types import UNLABELLED, ImageSource, IntArray
+
+
+class SelectedSource(LabelledSource):
+    """The rows of another source at given positions, in the order given.
+
+    Parameters
+    ----------
+    source : ImageSource
+    positions : (n,) ints
+        0..N-1 of `source`; at least one. Copied.
+
+    Raises
+    ------
+    ConfigError
+        No positions, or one outside the source.
+    """
+
+    def __init__(self, source: ImageSource, positions: ArrayLike) -> None:
+        self._source = source
+        self._positions = _checked_positions(positions, source.n_samples)
+        keys = [source.key(int(position)) for position in self._positions]
+        super().__init__(keys, source.labels[self._positions], source.class_names)
+
+    def fetch(self, position: int) -> Fetched:
+        """Return the row as the other source does."""
+        return _fetched(self._source, int(self._positions[position]))
+
+
+class RelabelledSource(LabelledSource):
+    """The rows of another source with labels mapped, by name, to positions in other class names.
+
+    Parameters
+    ----------
+    source : ImageSource
+    class_names : sequence of str
+        The new classes; every class of `source` that has rows must be among them.
+
+    Raises
+    ------
+    LabelError
+        A class that has rows is not among them: names it.
+    """
+
+    def __init__(self, source: ImageSource, class_names: Sequence[str]) -> None:
+        check_unique(class_names)
+        self._source = source
+        position_of = {name: i for i, name in enumerate(class_names)}
+        moved = np.array([position_of.get(name, -2) for name in source.class_names] + [UNLABELLED], np.int64)
+        labels = moved[source.labels]  # UNLABELLED is -1: the last entry
+        foreign = sorted({source.class_names[y] for y in np.unique(source.labels[labels == -2])})
+        if foreign:
+            some = ", ".join(map(repr, foreign[:3])) + (", ..." if len(foreign) > 3 else "")
+            raise LabelError(
+                f"{len(foreign)} of the source's classes are not among the {len(class_names)} expected ones: "
+                f"{some}; rename them, leave their rows out (indices), or use a new store"
+            )
+        super().__init__([source.key(i) for i in range(source.n_samples)], labels, class_names)
+
+    def fetch(self, position: int) -> Fetched:
+        """Return the row as the other source does."""
+        return _fetched(self._source, position)
+
+
+def relabelled(source: ImageSource, class_names: Sequence[str]) -> ImageSource:
+    """Return `source` itself where its classes are `class_names` already, else a `RelabelledSource`."""
+    return source if source.class_names == tuple(class_names) else RelabelledSource(source, class_names)
+
+
+def _fetched(source: ImageSource, position: int) -> Fetched:
+    return source.fetch(position) if isinstance(source, LabelledSource) else source.read(position)
+
+
+def _checked_positions(positions: ArrayLike, n_samples: int) -> IntArray:
+    chosen = np.asarray(positions)
+    if chosen.ndim != 1 or chosen.dtype.kind not in "iu" or not len(chosen):
+        raise ConfigError(
+            f"indices must be one non-empty row of integers, found shape {chosen.shape} of {chosen.dtype}"
+        )
+    chosen = chosen.astype(np.int64)
+    bad = np.flatnonzero((chosen < 0) | (chosen >= n_samples))
+    if len(bad):
+        raise ConfigError(
+            f"index {chosen[bad[0]]} (entry {bad[0]}) is outside the source's rows, 0..{n_samples - 1}"
+        )
+    return chosen
