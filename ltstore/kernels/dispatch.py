@@ -1,0 +1,92 @@
+"""Which backend runs: asked for by name, or chosen and said why."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+
+from ltstore.errors import BackendUnavailableError, ConfigError
+from ltstore.kernels.contract import SoftmaxGradient, check_arguments
+from ltstore.types import FloatArray, IntArray
+
+# name -> (module of the backend, package that it needs), fastest first
+_MODULES = {
+    "numba": ("ltstore.kernels.numba_cpu", "numba"),
+    "reference": ("ltstore.kernels.reference", "numpy"),
+}
+BACKENDS = tuple(_MODULES)
+
+
+def resolve_backend(backend: str = "auto") -> tuple[str, str]:
+    """Turn a backend setting into (name, reason).
+
+    Parameters
+    ----------
+    backend : {"auto", "numba", "reference"}
+        "auto" takes the fastest that is installed. A name never falls back.
+
+    Raises
+    ------
+    BackendUnavailableError
+        The named backend cannot run here.
+    ConfigError
+        There is no backend of that name.
+    """
+    if backend == "auto":
+        name = next(name for name, (_, package) in _MODULES.items() if find_spec(package))
+        why = "fastest installed" if name == BACKENDS[0] else f"{BACKENDS[0]} is not installed"
+        return name, f"auto: {why}"
+    if backend not in _MODULES:
+        raise ConfigError(f"backend must be one of auto, {', '.join(BACKENDS)}; found {backend!r}")
+    package = _MODULES[backend][1]
+    if find_spec(package) is None:
+        raise BackendUnavailableError(
+            f"backend {backend!r} needs the package {package}, which is not installed: "
+            "install it or use --backend auto"
+        )
+    return backend, "asked for by name"
+
+
+def load_backend(name: str) -> SoftmaxGradient:
+    """Return the kernel of a resolved backend name; imports (and, the first time, compiles) it."""
+    function: SoftmaxGradient = import_module(_MODULES[name][0]).softmax_gradient
+    return function
+
+
+def softmax_gradient(
+    logits: FloatArray,
+    labels: IntArray,
+    offsets: FloatArray,
+    weights: FloatArray | None = None,
+    *,
+    backend: str = "auto",
+) -> float:
+    """Overwrite logits with the gradient of the softmax cross entropy and return the summed loss.
+
+    logits[i, c] <- weights[i] * (softmax(logits + offsets)[i, c] - [c == labels[i]])
+
+    Parameters
+    ----------
+    logits : (n, C) float32, C-contiguous
+        Modified.
+    labels : (n,) int64
+        In [0, C).
+    offsets : (C,) float32
+        Added to every row: bias and logit adjustment.
+    weights : (n,) float32, optional
+    backend : {"auto", "numba", "reference"}
+
+    Returns
+    -------
+    float
+        Sum over rows of weight * (logsumexp(z) - z[label]); not finite where a logit is NaN or infinite.
+
+    Raises
+    ------
+    DataError, LabelError
+        Arguments do not fit together (`ltstore.kernels.contract.check_arguments`).
+    BackendUnavailableError, ConfigError
+        See `resolve_backend`.
+    """
+    check_arguments(logits, labels, offsets, weights)
+    return load_backend(resolve_backend(backend)[0])(logits, labels, offsets, weights)
