@@ -1,0 +1,339 @@
+"""What is written in a store's JSON, and the validation of what is read from it (pure).
+
+Everything here is untrusted when read: a store may be damaged, hostile, or written by a later version.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, cast
+
+from ltstore.errors import ConfigError, StoreFormatError
+from ltstore.store.plan import LIMIT_ROWS, LIMIT_SHARD_ROWS, ShardPlan
+from ltstore.types import EncoderIdentity, RowStatus
+
+FORMAT_VERSION = 1
+ATTRIBUTE = "ltstore"
+GROUP_FILE = "zarr.json"
+DTYPES = ("float16", "float32")
+WRITING, COMPLETE = "writing", "complete"
+ARRAYS = ("embeddings", "labels", "status")
+FILES = (*ARRAYS, "rows")
+RESERVED_NAMES = ("stats", "indexes", "synthetic")
+UNWRITTEN = 255  # in memory only: the status of rows whose shard is not there yet
+
+_LIMIT_FEATURES = 1 << 20
+_LIMIT_CLASSES = 1 << 24
+_LIMIT_JSON_BYTES = 1 << 28
+_LIMIT_NAME_BYTES = 200
+_SEAL = "sha256"
+
+
+def validate_name(name: str, what: str) -> str:
+    """Return `name` if it may be a directory of the store: letters, digits, "_", "-" and "." only.
+
+    Letters of any script are fine. ConfigError for anything that could be another path: a separator, a
+    leading ".", the suffix of temporary files, more than 200 bytes, or a decomposed (non-NFC) spelling.
+    """
+    allowed = isinstance(name, str) and all(
+        unicodedata.category(char)[0] in "LM" or unicodedata.category(char) == "Nd" or char in "_-."
+        for char in name
+    )
+    if (
+        not allowed
+        or not name
+        or name[0] in ".-"
+        or name.endswith(".tmp")
+        or len(name.encode()) > _LIMIT_NAME_BYTES
+        or unicodedata.normalize("NFC", name) != name
+    ):
+        raise ConfigError(f"{what} name must be letters, digits, '_', '-' or '.' (not first), found {name!r}")
+    return name
+
+
+def canonical_json(value: Any) -> bytes:
+    """Return the one spelling of a JSON value that digests are taken of."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def digest_of(value: Any) -> str:
+    """Return "sha256:" + hex of the canonical JSON of a value."""
+    return "sha256:" + hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def plain_json(value: Mapping[str, Any] | None, what: str) -> dict[str, Any]:
+    """Return a mapping as it will be read back (tuples become lists); ConfigError where JSON cannot hold it."""
+    try:
+        plain = json.loads(json.dumps(dict(value or {}), allow_nan=False))
+    except (TypeError, ValueError) as err:
+        raise ConfigError(f"{what} must hold JSON values only: {err}") from err
+    return cast(dict[str, Any], plain)
+
+
+def _seal_of(document: Mapping[str, Any]) -> str:
+    bare = copy.deepcopy(dict(document))
+    _seal_holder(bare).pop(_SEAL, None)
+    return digest_of(bare)
+
+
+def _seal_holder(document: dict[str, Any]) -> dict[str, Any]:
+    """Zarr forbids unknown keys at the top of a zarr.json, so there the seal lies in our own attribute."""
+    if "zarr_format" not in document and "attributes" not in document:
+        return document
+    holder = document.get("attributes")
+    holder = holder.get(ATTRIBUTE) if isinstance(holder, dict) else None
+    return holder if isinstance(holder, dict) else {}
+
+
+def seal(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of a JSON document with the digest of all the rest of it inside."""
+    sealed = copy.deepcopy(dict(document))
+    _seal_holder(sealed)[_SEAL] = _seal_of(document)
+    return sealed
+
+
+def seal_holds(document: dict[str, Any]) -> bool:
+    """Whether a sealed document is as it was written."""
+    return _seal_holder(document).get(_SEAL) == _seal_of(document)
+
+
+def group_document(record: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the zarr.json of a group, sealed, with `record` as its "ltstore" attribute."""
+    return seal({"zarr_format": 3, "node_type": "group", "attributes": {ATTRIBUTE: dict(record or {})}})
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file; StoreFormatError names the file, FileNotFoundError passes."""
+    try:
+        if path.stat().st_size > _LIMIT_JSON_BYTES:
+            raise StoreFormatError(f"{path} is larger than any record of a store: it is not one")
+        document = json.loads(path.read_bytes())
+    except StoreFormatError:
+        raise
+    except (ValueError, RecursionError) as err:
+        raise StoreFormatError(f"{path} is not valid JSON ({err}): the store is damaged") from err
+    if not isinstance(document, dict):
+        raise StoreFormatError(f"{path} must hold a JSON object, found {type(document).__name__}")
+    return document
+
+
+def read_attribute(path: Path) -> dict[str, Any]:
+    """Return the "ltstore" attribute of the zarr.json at `path`."""
+    attributes = read_json(path).get("attributes")
+    record = attributes.get(ATTRIBUTE) if isinstance(attributes, dict) else None
+    if not isinstance(record, dict):
+        raise StoreFormatError(f"{path} has no attribute '{ATTRIBUTE}': it belongs to no ltstore store")
+    return record
+
+
+class Fields:
+    """Takes values out of an untrusted record; each is checked for type and range or StoreFormatError."""
+
+    def __init__(self, record: Any, where: str) -> None:
+        if not isinstance(record, dict):
+            raise StoreFormatError(f"{where}: expected an object, found {type(record).__name__}")
+        self._record = record
+        self._where = where
+
+    def _fail(self, name: str, expected: str) -> StoreFormatError:
+        found = repr(self._record.get(name, "nothing"))
+        found = found if len(found) <= 60 else found[:57] + "..."
+        return StoreFormatError(f"{self._where}: {name} must be {expected}, found {found}")
+
+    def integer(self, name: str, low: int, high: int) -> int:
+        """Return an integer in [low, high]."""
+        value = self._record.get(name)
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise self._fail(name, f"an integer from {low} to {high}")
+        return value
+
+    def text(self, name: str, choices: tuple[str, ...] = ()) -> str:
+        """Return a string, one of `choices` where there are any."""
+        value = self._record.get(name)
+        if not isinstance(value, str) or (choices and value not in choices):
+            raise self._fail(name, "one of " + ", ".join(choices) if choices else "a string")
+        return value
+
+    def object(self, name: str) -> dict[str, Any]:
+        """Return a JSON object."""
+        value = self._record.get(name)
+        if not isinstance(value, dict):
+            raise self._fail(name, "an object")
+        return value
+
+    def numbers(self, name: str) -> dict[str, float]:
+        """Return an object whose values are all numbers."""
+        value = self.object(name)
+        if any(isinstance(v, bool) or not isinstance(v, int | float) for v in value.values()):
+            raise self._fail(name, "an object of numbers")
+        return value
+
+    def strings(self, name: str, limit: int) -> tuple[str, ...]:
+        """Return a list of at most `limit` strings."""
+        value = self._record.get(name)
+        if not isinstance(value, list) or len(value) > limit or not all(isinstance(v, str) for v in value):
+            raise self._fail(name, "a list of strings")
+        return tuple(value)
+
+
+def identity_from_json(record: Any, where: str) -> EncoderIdentity:
+    """Return a validated EncoderIdentity."""
+    checked = Fields(record, f"{where}: encoder")
+    known = {f.name for f in fields(EncoderIdentity)}
+    if set(record) != known:
+        raise StoreFormatError(f"{where}: encoder must have {sorted(known)}, found {sorted(record)}")
+    for name in ("encoder", "model", "weights", "weights_digest", "features"):
+        checked.text(name)
+    checked.integer("n_features", 1, _LIMIT_FEATURES)
+    checked.object("preprocessing")
+    if not isinstance(record["normalized"], bool):
+        raise StoreFormatError(f"{where}: encoder: normalized must be true or false")
+    return EncoderIdentity.from_json(record)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RootRecord:
+    """The "ltstore" attribute of a store."""
+
+    encoder: EncoderIdentity
+    class_names: tuple[str, ...]
+    format_version: int = FORMAT_VERSION
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the attribute."""
+        return {
+            "format_version": self.format_version,
+            "encoder": plain_json(self.encoder.to_json(), "encoder identity"),
+            "class_names": list(self.class_names),
+        }
+
+    @classmethod
+    def from_json(cls, record: Any, where: str) -> RootRecord:
+        """Validate the attribute; StoreFormatError for a newer version or a bad value."""
+        values = Fields(record, where)
+        version = values.integer("format_version", 1, 1 << 31)
+        if version > FORMAT_VERSION:
+            raise StoreFormatError(
+                f"{where}: format version {version} is newer than the {FORMAT_VERSION} this ltstore reads: upgrade it"
+            )
+        return cls(
+            encoder=identity_from_json(values.object("encoder"), where),
+            class_names=values.strings("class_names", _LIMIT_CLASSES),
+            format_version=version,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitRecord:
+    """The "ltstore" attribute of a split; `digest` is there once the state is "complete"."""
+
+    n_rows: int
+    rows_per_shard: int
+    chunk_rows: int
+    dtype: str
+    source_digest: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    state: str = WRITING
+    digest: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the attribute."""
+        return asdict(self)
+
+    @property
+    def plan(self) -> ShardPlan:
+        """The plan of its rows."""
+        return ShardPlan(n_rows=self.n_rows, rows_per_shard=self.rows_per_shard, chunk_rows=self.chunk_rows)
+
+    @classmethod
+    def from_json(cls, record: Any, where: str) -> SplitRecord:
+        """Validate the attribute."""
+        values = Fields(record, where)
+        found = cls(
+            n_rows=values.integer("n_rows", 0, LIMIT_ROWS),
+            rows_per_shard=values.integer("rows_per_shard", 1, LIMIT_SHARD_ROWS),
+            chunk_rows=values.integer("chunk_rows", 1, LIMIT_SHARD_ROWS),
+            dtype=values.text("dtype", DTYPES),
+            source_digest=values.text("source_digest"),
+            settings=values.object("settings"),
+            state=values.text("state", (WRITING, COMPLETE)),
+            digest=values.text("digest"),
+        )
+        try:
+            found.plan  # noqa: B018 - a plan validates itself
+        except ConfigError as err:
+            raise StoreFormatError(f"{where}: {err}") from err
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommitRecord:
+    """What was written for one shard: commits/NNNNN.json.
+
+    `files` has {"sha256": hex, "n_bytes": int} for embeddings, labels, status and rows.
+    """
+
+    shard: int
+    start: int
+    stop: int
+    files: Mapping[str, Mapping[str, Any]]
+    failures: Mapping[str, int]
+    zero_norm: int
+    timings: Mapping[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document, sealed."""
+        return seal(asdict(self))
+
+    @classmethod
+    def from_json(cls, document: Any, where: str) -> CommitRecord:
+        """Validate the document."""
+        values = Fields(document, where)
+        files = values.object("files")
+        checked = {}
+        for name in FILES:
+            entry = Fields(Fields(files, where).object(name), f"{where}: {name}")
+            checked[name] = {"sha256": entry.text("sha256"), "n_bytes": entry.integer("n_bytes", 0, 1 << 62)}
+        failures = values.object("failures")
+        counts = Fields(failures, where)
+        names = tuple(status.name for status in RowStatus if status is not RowStatus.OK)
+        if unknown := sorted(set(failures) - set(names)):
+            raise StoreFormatError(f"{where}: failures must be of {', '.join(names)}, found {unknown[0]!r}")
+        return cls(
+            shard=values.integer("shard", 0, LIMIT_ROWS),
+            start=values.integer("start", 0, LIMIT_ROWS),
+            stop=values.integer("stop", 0, LIMIT_ROWS),
+            files=checked,
+            failures={name: counts.integer(name, 1, LIMIT_ROWS) for name in failures},
+            zero_norm=values.integer("zero_norm", 0, LIMIT_ROWS),
+            timings=values.numbers("timings"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubsetRecord:
+    """The "ltstore" attribute of a subset: what its row ids were chosen from, and how."""
+
+    split_digest: str
+    ids_digest: str
+    settings: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the attribute."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: Any, where: str) -> SubsetRecord:
+        """Validate the attribute."""
+        values = Fields(record, where)
+        return cls(
+            split_digest=values.text("split_digest"),
+            ids_digest=values.text("ids_digest"),
+            settings=values.object("settings"),
+        )

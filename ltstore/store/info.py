@@ -1,0 +1,104 @@
+"""What is inside a store, as one JSON value."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ltstore.atomic import TEMPORARY_SUFFIX
+from ltstore.store.split import Split
+from ltstore.store.store import Store, open_store
+from ltstore.types import UNLABELLED, IntArray
+
+
+def store_info(path: str | Path) -> dict[str, Any]:
+    """Return everything a person wants to see of a store.
+
+    Returns
+    -------
+    dict
+        "path", "format_version", "encoder", "class_names", "n_classes", "n_bytes"; "splits" and "synthetic":
+        {name: summary}, with progress where a split is incomplete; "indexes" and "stats": names.
+
+    Notes
+    -----
+    Reads labels and commit records, no embeddings.
+    """
+    store = open_store(path)
+    splits = {name: _split(store.split(name, allow_incomplete=True)) for name in store.splits}
+    synthetic = {name: _split(store.synthetic(name, allow_incomplete=True)) for name in store.synthetic_names}
+    return {
+        "path": str(store.path),
+        "format_version": store.format_version,
+        "encoder": {**store.encoder.to_json(), "digest": store.encoder.digest},
+        "n_classes": len(store.class_names),
+        "class_names": list(store.class_names),
+        "n_bytes": sum(summary["n_bytes"] for summary in (*splits.values(), *synthetic.values())),
+        "splits": splits,
+        "synthetic": synthetic,
+        "indexes": _artefacts(store, "indexes"),
+        "stats": _artefacts(store, "stats"),
+    }
+
+
+def _artefacts(store: Store, kind: str) -> list[str]:
+    found = (entry.name for entry in (store.path / kind).glob("*"))
+    return sorted(name for name in found if not name.startswith(".") and not name.endswith(TEMPORARY_SUFFIX))
+
+
+def _split(split: Split) -> dict[str, Any]:
+    n_failures = sum(split.failures().values())
+    rows_written = sum(commit.stop - commit.start for commit in split.commits)
+    summary: dict[str, Any] = {
+        "n_rows": split.n_rows,
+        "n_ok": rows_written - n_failures,
+        "n_features": split.n_features,
+        "dtype": split.dtype,
+        "n_bytes": sum(entry["n_bytes"] for commit in split.commits for entry in commit.files.values()),
+        "complete": split.complete,
+        "rows_written": rows_written,
+        "shards_written": len(split.commits),
+        "n_shards": split.plan.n_shards,
+        "rows_per_shard": split.plan.rows_per_shard,
+        "failures": split.failures(),
+        "zero_norm": split.zero_norm,
+        "classes": class_summary(split.labels, len(split.class_names)),
+        "source_digest": split.source_digest,
+        "settings": split.settings,
+        "subsets": {},
+    }
+    if split.complete:
+        summary["digest"] = split.digest
+    for name in split.subsets:
+        ids = split.subset(name)
+        summary["subsets"][name] = {
+            "n_rows": len(ids),
+            "classes": class_summary(split.labels[ids], len(split.class_names)),
+            "settings": split.subset_settings(name),
+        }
+    return summary
+
+
+def class_summary(labels: IntArray, n_classes: int) -> dict[str, Any]:
+    """Return how rows spread over classes.
+
+    Returns
+    -------
+    dict
+        "labelled", "unlabelled", "n_nonempty"; over the classes that have rows: "largest", "median",
+        "smallest" and "imbalance_ratio" = largest / smallest, None where no class has rows.
+    """
+    known = labels[labels != UNLABELLED]
+    counts = np.bincount(known, minlength=n_classes)
+    counts = counts[counts > 0]
+    return {
+        "labelled": len(known),
+        "unlabelled": len(labels) - len(known),
+        "n_nonempty": len(counts),
+        "largest": int(counts.max()) if len(counts) else None,
+        "median": float(np.median(counts)) if len(counts) else None,
+        "smallest": int(counts.min()) if len(counts) else None,
+        "imbalance_ratio": float(counts.max() / counts.min()) if len(counts) else None,
+    }

@@ -1,0 +1,302 @@
+"""Writing a split, shard by shard, so that a killed run leaves whole shards and the same run resumes.
+
+Order within a shard: embeddings, labels, status, rows, and the commit record last; each is written under a
+temporary name, fsynced and renamed, and its directory fsynced, before the next begins.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ltstore.atomic import atomic_file, fsync_directory, write_json
+from ltstore.errors import (
+    DataError,
+    IncompleteStoreError,
+    LabelError,
+    PlanMismatchError,
+    StoreExistsError,
+    StoreWriteError,
+)
+from ltstore.store.format import (
+    ARRAYS,
+    COMPLETE,
+    GROUP_FILE,
+    CommitRecord,
+    RootRecord,
+    SplitRecord,
+    group_document,
+    read_attribute,
+)
+from ltstore.store.lock import WriterLock
+from ltstore.store.parts import encode_part, part_path
+from ltstore.store.plan import ShardPlan
+from ltstore.store.reader import shard_path
+from ltstore.store.shard import as_bytes, encode_shard
+from ltstore.store.split import Split, commit_path, commits_digest, read_commits
+from ltstore.types import UNLABELLED, ByteArray, FloatArray, IntArray, RowStatus
+
+
+class SplitWriter:
+    """Writes the shards of one split, in any order. Made by `Store.begin_split`.
+
+    A context manager: leaving it gives the lock back and finishes nothing by itself. `write_shard` may be
+    called from several threads for different shards.
+    """
+
+    def __init__(self, path: Path, name: str, root: RootRecord, wanted: SplitRecord, auto_plan: bool) -> None:
+        self._path = path
+        self._name = name
+        self._root = root
+        _make_directories([path])
+        self._lock = WriterLock(path)
+        try:
+            self._record = self._begin(wanted, auto_plan)
+            self._done = set(read_commits(path, self._record.plan))
+        except BaseException:
+            self._lock.release()
+            raise
+        self._guard = threading.Lock()
+
+    def _begin(self, wanted: SplitRecord, auto_plan: bool) -> SplitRecord:
+        where = self._path / GROUP_FILE
+        if where.exists():
+            found = SplitRecord.from_json(read_attribute(where), str(where))
+            if auto_plan:  # no opinion: keep the plan the split was begun with
+                wanted = replace(wanted, rows_per_shard=found.rows_per_shard, chunk_rows=found.chunk_rows)
+            found_plan, wanted_plan = found.to_json(), wanted.to_json()
+            different = [
+                f"{key}: {found_plan[key]} there, {wanted_plan[key]} now"
+                for key in wanted_plan
+                if key not in ("state", "digest") and found_plan[key] != wanted_plan[key]
+            ]
+            if different:
+                raise PlanMismatchError(
+                    f"{self._path} was begun with another plan ({'; '.join(different)}): "
+                    "run it as it was begun, or write to another split"
+                )
+            return found
+        self._create(wanted)
+        return wanted
+
+    def _create(self, record: SplitRecord) -> None:
+        """Lay out an empty split; its own zarr.json comes last, so a split exists whole or not at all."""
+        from ltstore.store.zarr_arrays import array_document
+
+        plan, n_features = record.plan, self._root.encoder.n_features
+        directories = [self._path / name for name in (*ARRAYS, "rows", "commits")]
+        _make_directories([*directories, *(self._path / name / "c" for name in ARRAYS)])
+        for name, dtype, row_shape in (
+            ("embeddings", record.dtype, (n_features,)),
+            ("labels", "int64", ()),
+            ("status", "uint8", ()),
+        ):
+            document = array_document(
+                (plan.n_rows, *row_shape),
+                dtype,
+                (plan.chunk_rows, *row_shape),
+                (plan.rows_per_shard, *row_shape),
+            )
+            write_json(self._path / name / GROUP_FILE, document)
+        for directory in (self._path, self._path.parent):
+            fsync_directory(directory)
+        write_json(self._path / GROUP_FILE, group_document(record.to_json()))
+
+    @property
+    def plan(self) -> ShardPlan:
+        """Which rows go into which shard."""
+        return self._record.plan
+
+    @property
+    def pending(self) -> tuple[int, ...]:
+        """Shards that are not written yet, ascending."""
+        return tuple(shard for shard in range(self.plan.n_shards) if shard not in self._done)
+
+    def write_shard(
+        self,
+        shard: int,
+        *,
+        embeddings: NDArray[np.floating[Any]],
+        labels: ArrayLike,
+        status: ArrayLike,
+        keys: Sequence[str],
+        errors: Sequence[str | None],
+        timings: Mapping[str, float] | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write one shard and its commit record.
+
+        Parameters
+        ----------
+        shard : int
+            One of `pending`.
+        embeddings : (n, D) floats
+            n is the shard's rows in the plan; not modified. A row with status OK that holds NaN or Inf, or
+            does not fit the stored dtype, is stored with status NON_FINITE or OVERFLOW; the embedding of a
+            row with any other status is not looked at. Both are stored as zeros.
+        labels : (n,) int
+            Positions in the class names, UNLABELLED where unknown.
+        status : (n,) `RowStatus`
+        keys : n str
+            Where each row came from.
+        errors : n str or None
+            Why a row has no embedding.
+        timings : mapping of str to seconds, optional
+            Kept in the commit record; the only part of a store that differs between equal runs.
+        extra : mapping of str to n values, optional
+            More columns for the rows' Parquet part, e.g. ``parent_ids`` as an (n, p) array.
+
+        Raises
+        ------
+        DataError
+            A column has the wrong length or type, or an error is missing. LabelError for a bad label.
+        StoreExistsError
+            The shard is written already.
+        StoreWriteError
+            Disk full, no permission, ...: the shard stays pending, and the same call again may succeed.
+        """
+        began = time.perf_counter()
+        start, stop = self.plan.shard_range(shard)
+        if not self._lock.held:
+            raise StoreWriteError(f"the writer of {self._path} is closed: begin the split again")
+        if shard in self._done:
+            raise StoreExistsError(f"shard {shard} of {self._path} is written already")
+        n = stop - start
+        X = np.asarray(embeddings)
+        if X.shape != (n, self._root.encoder.n_features) or X.dtype.kind != "f":
+            raise DataError(
+                f"embeddings of shard {shard} must be floats of shape {(n, self._root.encoder.n_features)}, "
+                f"found {X.dtype} of {X.shape}"
+            )
+        y = self._labels(labels, n)
+        reasons = _statuses(status, n)
+        for name, values in (("keys", keys), ("errors", errors)):
+            if len(values) != n:
+                raise DataError(f"{name} of shard {shard} must be {n} values, found {len(values)}")
+        texts = list(errors)
+        stored = _stored_rows(X, self._record.dtype, reasons, texts)
+        part = encode_part(keys=keys, labels=y, status=reasons, errors=texts, extra=extra or {})
+        columns: dict[str, NDArray[Any]] = {"embeddings": stored, "labels": y, "status": reasons}
+        files = {}
+        for name, column in columns.items():
+            target = shard_path(self._path / name, shard, column.ndim)
+            pieces = encode_shard(column, self.plan.chunk_rows, self.plan.chunks_per_shard)
+            files[name] = _write(target, pieces)
+            if column.ndim > 1:
+                fsync_directory(target.parent.parent)  # the shard's own directory is new in it
+        files["rows"] = _write(part_path(self._path, shard), [np.frombuffer(part, np.uint8)])
+        counts = Counter(RowStatus(value).name for value in reasons[reasons != RowStatus.OK].tolist())
+        commit = CommitRecord(
+            shard=shard,
+            start=start,
+            stop=stop,
+            files=files,
+            failures=dict(sorted(counts.items())),
+            zero_norm=int(((reasons == RowStatus.OK) & ~stored.any(axis=1)).sum()),
+            timings={**{k: float(v) for k, v in (timings or {}).items()}, "store": time.perf_counter() - began},
+        )
+        write_json(commit_path(self._path, shard), commit.to_json())
+        with self._guard:
+            self._done.add(shard)
+
+    def _labels(self, labels: ArrayLike, n: int) -> IntArray:
+        y = np.asarray(labels)
+        if y.shape != (n,) or (y.dtype.kind not in "iu" and n):
+            raise DataError(f"labels must be {n} integers, found {y.dtype} of shape {y.shape}")
+        y = y.astype("<i8")
+        outside = (y < UNLABELLED) | (y >= len(self._root.class_names))
+        if outside.any():
+            where = int(np.argmax(outside))
+            raise LabelError(
+                f"label {y[where]} of row {where} of this shard is outside the store's "
+                f"{len(self._root.class_names)} classes"
+            )
+        return y
+
+    def finish(self) -> Split:
+        """Mark the split complete and return it; a complete split is returned as it is.
+
+        Raises
+        ------
+        IncompleteStoreError
+            Shards are still pending.
+        """
+        if pending := self.pending:
+            raise IncompleteStoreError(
+                f"{len(pending)} of {self.plan.n_shards} shards of {self._path} are not written, first {pending[0]}"
+            )
+        if self._record.state != COMPLETE:
+            commits = read_commits(self._path, self.plan)
+            digest = commits_digest(list(commits.values()))
+            self._record = replace(self._record, state=COMPLETE, digest=digest)
+            write_json(self._path / GROUP_FILE, group_document(self._record.to_json()))
+        self.close()
+        return Split(self._path, self._name, self._root)
+
+    def close(self) -> None:
+        """Give the lock back; what is written stays, and the split can be resumed."""
+        self._lock.release()
+
+    def __enter__(self) -> SplitWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _statuses(status: ArrayLike, n: int) -> ByteArray:
+    found = np.asarray(status)
+    if found.shape != (n,) or not np.isin(found, list(map(int, RowStatus))).all():
+        raise DataError(f"status must be {n} values of RowStatus, found {found.dtype} of shape {found.shape}")
+    return found.astype(np.uint8)
+
+
+def _stored_rows(
+    X: NDArray[np.floating[Any]], dtype: str, status: ByteArray, errors: list[str | None]
+) -> NDArray[np.floating[Any]]:
+    """Return embeddings as stored; fills in status and error of rows that cannot be."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        stored = np.array(X, dtype=np.dtype(dtype).newbyteorder("<"), order="C")
+    finite = np.isfinite(stored).all(axis=1)
+    for row in np.flatnonzero(~finite & (status == RowStatus.OK)).tolist():
+        n_bad = int((~np.isfinite(X[row])).sum())
+        if n_bad:
+            status[row] = RowStatus.NON_FINITE
+            errors[row] = f"NaN or Inf in {n_bad} of {X.shape[1]} features"
+        else:
+            status[row] = RowStatus.OVERFLOW
+            errors[row] = f"largest magnitude {float(np.abs(X[row]).max()):.6g} does not fit {dtype}"
+    stored[status != RowStatus.OK] = 0
+    return stored
+
+
+def _write(path: Path, pieces: Iterable[FloatArray | ByteArray]) -> dict[str, Any]:
+    """Write a file atomically, piece by piece; return its size and digest."""
+    state, n_bytes = hashlib.sha256(), 0
+    with atomic_file(path) as handle:
+        for piece in pieces:
+            data = as_bytes(piece)
+            handle.write(data.data)
+            state.update(data.data)
+            n_bytes += len(data)
+    return {"sha256": state.hexdigest(), "n_bytes": n_bytes}
+
+
+def _make_directories(paths: Sequence[Path]) -> None:
+    for path in paths:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as err:
+            raise StoreWriteError(f"cannot write {path}: {err.strerror or err}") from err
