@@ -1,0 +1,202 @@
+"""Carry a plan out: read real rows, draw synthetic ones, keep them where they fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ltstore.errors import ConfigError, DataError
+from ltstore.rows import BLOCK_ROWS, class_counts
+from ltstore.stream.plan import RealBlock, SyntheticBlock, plan_real, plan_synthetic
+from ltstore.types import UNLABELLED, DoubleArray, FloatArray, IntArray, Rows, Sampler
+
+CACHE_BYTES = 2 << 30
+
+Block = tuple[FloatArray, IntArray, FloatArray | None]
+
+
+class TrainingStream:
+    """Real rows in their order, then synthetic rows class by class; every pass gives the same blocks.
+
+    Iterating yields (X, labels, weights): X (n, D) float32, labels (n,) int64, weights (n,) float32 or None
+    for ones. The arrays are read-only, and valid until the next step only.
+
+    Parameters
+    ----------
+    rows : Rows
+        Real rows. Unlabelled ones are left out and counted in `n_unlabelled`.
+    sampler : Sampler, optional
+        A fitted sampler; needs `targets`.
+    targets : (C,) int64, optional
+        How many synthetic rows each class gets on top of its real ones.
+    seed, epoch : int
+        Passed to the sampler: they decide which synthetic rows.
+    block_rows : int
+        Rows of a block. A result summed over the stream depends on it by rounding only.
+    cache_bytes : int
+        The stream keeps its blocks in memory if all of them fit into this; otherwise every pass reads and
+        draws them again.
+
+    Raises
+    ------
+    ConfigError
+        A sampler without targets, targets without a sampler, or targets of another shape or negative.
+    DataError
+        No labelled row at all, or the sampler gives something else than it was asked for.
+
+    Notes
+    -----
+    Memory: 4 D bytes a row where cached, otherwise 4 D bytes times `block_rows` (twice that if some rows are
+    unlabelled).
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        *,
+        sampler: Sampler | None = None,
+        targets: IntArray | None = None,
+        seed: int = 0,
+        epoch: int = 0,
+        block_rows: int = BLOCK_ROWS,
+        cache_bytes: int = CACHE_BYTES,
+    ) -> None:
+        n_classes = len(rows.class_names)
+        self._rows = rows
+        self._sampler = sampler
+        self._targets = _checked_targets(sampler, targets, n_classes)
+        self._seed, self._epoch = seed, epoch
+        self._real_counts = class_counts(rows)
+        self._n_real = int(self._real_counts.sum())
+        if self._n_real == 0:
+            raise DataError(
+                f"training needs labelled rows, found none among {rows.n_samples} rows of {n_classes} classes"
+            )
+        self._plan: tuple[RealBlock | SyntheticBlock, ...] = (
+            *plan_real(rows.n_samples, block_rows),
+            *plan_synthetic(self._targets, block_rows),
+        )
+        n_rows = self._n_real + self.n_synthetic
+        self._cached = 4 * rows.n_features * n_rows <= cache_bytes
+        self._cache: list[Block | None] = [None] * len(self._plan)
+        largest = min(block_rows, max(rows.n_samples, self.n_synthetic))
+        self._buffer = None if self._cached else np.empty((largest, rows.n_features), np.float32)
+
+    @property
+    def rows(self) -> Rows:
+        """The real rows."""
+        return self._rows
+
+    @property
+    def n_real(self) -> int:
+        """Labelled real rows in a pass."""
+        return self._n_real
+
+    @property
+    def n_unlabelled(self) -> int:
+        """Real rows left out because they have no label."""
+        return self._rows.n_samples - self._n_real
+
+    @property
+    def n_synthetic(self) -> int:
+        """Synthetic rows in a pass."""
+        return int(self._targets.sum())
+
+    @property
+    def n_samples(self) -> int:
+        """All rows of a pass."""
+        return self._n_real + self.n_synthetic
+
+    @property
+    def n_classes(self) -> int:
+        """C."""
+        return len(self._rows.class_names)
+
+    @property
+    def n_features(self) -> int:
+        """D."""
+        return self._rows.n_features
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """C names."""
+        return self._rows.class_names
+
+    @property
+    def real_counts(self) -> IntArray:
+        """(C,) int64: real rows of each class."""
+        return self._real_counts
+
+    @property
+    def class_shares(self) -> DoubleArray:
+        """(C,) float64: each class's share of all rows of a pass, the prior q that the loss is adjusted by."""
+        shares: DoubleArray = (self._real_counts + self._targets) / float(self.n_samples)
+        return shares
+
+    def __iter__(self) -> Iterator[Block]:
+        for position, block in enumerate(self._plan):
+            loaded = self._cache[position]
+            if loaded is None:
+                loaded = self._load(block)
+                for array in loaded[:2]:
+                    array.flags.writeable = False
+                if self._cached:
+                    self._cache[position] = loaded
+            if len(loaded[1]):
+                yield loaded
+
+    def _load(self, block: RealBlock | SyntheticBlock) -> Block:
+        if isinstance(block, RealBlock):
+            return self._load_real(block)
+        return self._load_synthetic(block)
+
+    def _load_real(self, block: RealBlock) -> Block:
+        labels = self._rows.labels[block.start : block.stop]
+        X = self._rows.read(block.start, block.stop, out=self._out(block.stop - block.start))
+        known = labels != UNLABELLED
+        if known.all():
+            return X, labels.view(), None
+        return X[known], labels[known], None
+
+    def _load_synthetic(self, block: SyntheticBlock) -> Block:
+        assert self._sampler is not None
+        X = self._out(block.n_rows)
+        if X is None:
+            X = np.empty((block.n_rows, self.n_features), np.float32)
+        labels = np.empty(block.n_rows, np.int64)
+        at = 0
+        for piece in block.pieces:
+            n = piece.stop - piece.start
+            made = self._sampler.sample(
+                piece.class_id, piece.start, piece.stop, seed=self._seed, epoch=self._epoch
+            )
+            if made.X.shape != (n, self.n_features) or (made.labels != piece.class_id).any():
+                raise DataError(
+                    f"sampler {self._sampler.name!r} was asked for {n} rows of class {piece.class_id} with "
+                    f"{self.n_features} features and gave {made.X.shape} with labels "
+                    f"{np.unique(made.labels).tolist()}: it was fitted on other rows"
+                )
+            X[at : at + n] = made.X
+            labels[at : at + n] = piece.class_id
+            at += n
+        return X, labels, None
+
+    def _out(self, n: int) -> FloatArray | None:
+        return None if self._buffer is None else self._buffer[:n]
+
+
+def _checked_targets(sampler: Sampler | None, targets: IntArray | None, n_classes: int) -> IntArray:
+    if sampler is None:
+        if targets is not None and np.any(targets):
+            raise ConfigError("targets ask for synthetic rows and there is no sampler: give both or neither")
+        return np.zeros(n_classes, np.int64)
+    if targets is None:
+        raise ConfigError(f"sampler {sampler.name!r} needs targets: how many rows each class gets")
+    checked = np.asarray(targets)
+    if checked.shape != (n_classes,) or checked.dtype.kind not in "iu" or (checked < 0).any():
+        raise ConfigError(
+            f"targets must be {n_classes} non-negative integers, one per class; "
+            f"found shape {checked.shape} of {checked.dtype}"
+        )
+    return checked.astype(np.int64)
