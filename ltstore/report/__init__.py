@@ -1,0 +1,13 @@
+"""One HTML file that shows what a long-tailed classifier does, and why.
+
+The room's one rule: a report only shows. It takes numbers that are there already (`ReportData`), chooses and trains
+nothing, and leaves out what it has no data for. Class names come from strangers and are escaped everywhere.
+Matplotlib, jinja2 and scikit-learn are imported inside the functions that need them.
+Start reading at `data`, then `page`.
+"""
+
+from ltstore.report.data import ModelResult, ReportData, RowMap
+from ltstore.report.page import render_report, write_report
+from ltstore.report.projection import row_map
+
+__all__ = ["ModelResult", "ReportData", "RowMap", "render_report", "row_map", "write_report"]

@@ -1,0 +1,273 @@
+"""The three plots, as inline SVG whose colours follow the page's (light, dark, print). The importer of matplotlib.
+
+Matplotlib draws in stand-in colours, one a role, and each is replaced by the CSS variable of its role afterwards.
+Up to 1,000 classes are drawn one by one; beyond that the middle half of the classes of similar size is a band.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ltstore.metrics import count_groups
+from ltstore.report.data import ReportData, RowMap
+from ltstore.types import BoolArray, DoubleArray, IntArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MAX_POINTS = 1000
+MAX_MAP_CLASSES = 8
+_BANDS = 60
+_MARKERS = "osD^vPX*"
+_ROLES = ("ink", "muted", "line", "panel", "shade", "chosen", "baseline", "good", "bad") + tuple(
+    f"c{i}" for i in range(MAX_MAP_CLASSES)
+)
+_COLOR = {role: f"#{0xA1B200 + i:06x}" for i, role in enumerate(_ROLES)}
+_STYLE = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,  # a class may be called "$x$"
+    "font.family": "sans-serif",
+    "font.size": 10.5,
+    "text.color": _COLOR["ink"],
+    "axes.edgecolor": _COLOR["line"],
+    "axes.labelcolor": _COLOR["muted"],
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "savefig.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": _COLOR["line"],
+    "grid.linewidth": 0.6,
+    "xtick.color": _COLOR["line"],
+    "ytick.color": _COLOR["line"],
+    "xtick.labelcolor": _COLOR["muted"],
+    "ytick.labelcolor": _COLOR["muted"],
+    "legend.frameon": False,
+}
+
+
+def size_and_accuracy(data: ReportData, alt: str) -> str:
+    """Return the SVG: accuracy of every class, largest first, over its real and synthetic rows."""
+    order = np.argsort(-data.class_counts, kind="stable")
+    x = np.arange(len(order))
+    with _canvas((10, 5.6), alt) as (figure, out):
+        top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[2.6, 1])
+        _shade_groups(top, bottom, data.class_counts[order])
+        drawn = [(data.chosen_model, "chosen", "o")]
+        if data.baseline_model is not None:
+            drawn.insert(0, (data.baseline_model, "baseline", "D"))
+        for model, role, marker in drawn:
+            accuracy = 100 * model.evaluation.class_accuracy[order]
+            _points_or_band(top, x, accuracy, role, marker)
+            top.plot(x, _smooth(accuracy), color=_COLOR[role], lw=2.4, label=_short(model.name, 40))
+        top.set_ylim(-3, 103)
+        top.set_ylabel("accuracy, %")
+        top.legend(loc="upper center", bbox_to_anchor=(0.5, 1.17), ncols=2)
+        counts = data.class_counts[order].astype(float)
+        bottom.set_yscale("log")
+        floor = 0.8
+        bottom.fill_between(
+            x, floor, np.maximum(counts, floor), step="mid", color=_COLOR["muted"], lw=0, label="real"
+        )
+        if data.synthetic_counts is not None and data.synthetic_counts.any():
+            total = counts + data.synthetic_counts[order]
+            low, high = np.maximum(counts, floor), np.maximum(total, floor)
+            bottom.fill_between(
+                x, low, high, step="mid", color=_COLOR["chosen"], alpha=0.35, lw=0, label="synthetic"
+            )
+            bottom.legend(loc="upper right", ncols=2, bbox_to_anchor=(1.0, 1.22))
+        bottom.set_ylim(floor, None)
+        _plain_log(bottom.yaxis)
+        bottom.set_ylabel("training rows")
+        bottom.set_xlabel("classes, largest first")
+        bottom.set_xlim(-0.5, len(order) - 0.5)
+    return out[0]
+
+
+def gain_by_size(data: ReportData, alt: str) -> str:
+    """Return the SVG: gain in accuracy of the chosen model over the baseline, class by class, against its rows."""
+    if data.baseline_model is None:
+        raise ValueError("a gain needs a baseline")
+    gain = 100 * (data.chosen_model.evaluation.class_accuracy - data.baseline_model.evaluation.class_accuracy)
+    x = np.maximum(data.class_counts, 0.8).astype(float)
+    with _canvas((10, 4.6), alt) as (figure, out):
+        axes = figure.subplots()
+        axes.set_xscale("log")
+        axes.axhline(0, color=_COLOR["muted"], lw=1.2)
+        if len(gain) <= MAX_POINTS:
+            signs = (
+                (gain > 0, "good", "^", "better"),
+                (gain < 0, "bad", "v", "worse"),
+                (gain == 0, "muted", "o", "equal"),
+            )
+            for which, role, marker, label in signs:
+                text = f"{label}: {int(which.sum())} classes"
+                axes.plot(
+                    x[which], gain[which], marker, color=_COLOR[role], ms=5.5, alpha=0.75, mew=0, label=text
+                )
+        order = np.argsort(x, kind="stable")
+        if len(gain) > MAX_POINTS:
+            _points_or_band(axes, x[order], gain[order], "chosen", "o")
+        axes.plot(x[order], _smooth(gain[order]), color=_COLOR["ink"], lw=2, label="smoothed")
+        for edge in (19.5, 100.5):
+            if x.min() < edge < x.max():
+                axes.axvline(edge, color=_COLOR["line"], lw=1, ls=(0, (4, 3)))
+        axes.set_xlabel("real training rows of the class")
+        axes.set_ylabel("gain in accuracy, points")
+        _plain_log(axes.xaxis)
+        axes.invert_xaxis()
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.13), ncols=4)
+    return out[0]
+
+
+def map_of_rows(
+    rows: RowMap, class_ids: Sequence[int], donor_ids: Sequence[int], names: Sequence[str], alt: str
+) -> str:
+    """Return the SVG: real rows (filled) and synthetic ones (hollow) of a few classes, their donors behind them.
+
+    Parameters
+    ----------
+    class_ids : at most 8 classes, drawn each in its own colour and marker
+    donor_ids : classes drawn in grey
+    names : C strings
+    """
+    with _canvas((10, 6.2), alt) as (figure, out):
+        axes = figure.subplots()
+        axes.grid(visible=False)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.spines[:].set_visible(False)
+        labels = []
+        for donor in donor_ids:
+            mine = (rows.class_ids == donor) & ~rows.synthetic
+            axes.plot(*rows.points[mine].T, "o", color=_COLOR["muted"], ms=3.2, alpha=0.35, mew=0)
+            labels.append((donor, "muted", mine))
+        for place, class_id in enumerate(class_ids):
+            mine, color = rows.class_ids == class_id, _COLOR[f"c{place}"]
+            marker = _MARKERS[place]
+            made, real = mine & rows.synthetic, mine & ~rows.synthetic
+            axes.plot(*rows.points[made].T, marker, mfc="none", mec=color, ms=5, alpha=0.55, mew=0.9)
+            axes.plot(*rows.points[real].T, marker, mfc=color, mec=_COLOR["panel"], ms=8.5, mew=0.9)
+            labels.append((class_id, f"c{place}", real if real.any() else made))
+        _direct_labels(axes, rows.points, labels, names)
+    return out[0]
+
+
+@contextmanager
+def _canvas(size: tuple[float, float], alt: str) -> Iterator[tuple[Figure, list[str]]]:
+    """Give a figure to draw on; its SVG is in the list when the block ends. No pyplot, no global state kept."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    out: list[str] = []
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": alt}), warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", message="Glyph .* missing", category=UserWarning
+        )  # the browser has it
+        figure = Figure(figsize=size, layout="constrained")
+        yield figure, out
+        buffer = io.StringIO()
+        figure.savefig(
+            buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+        )
+        out.append(_inline(buffer.getvalue(), alt))
+
+
+def _inline(svg: str, alt: str) -> str:
+    """Make a matplotlib SVG part of a page: no prologue, size, style sheet or unused ids; roles for colours."""
+    body = svg[svg.index("<svg") :]
+    view_box = re.search(r'viewBox="[^"]+"', body)
+    body = body[body.index(">") + 1 :]
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.S)
+    body = re.sub(r"<style[^>]*>.*?</style>", "", body, flags=re.S)
+    body = re.sub(r' id="[A-Za-z.]+_\d+"', "", body)
+    body = re.sub(r"font: ([\d.]+)px [^;\"]+", r"font-size: \1px", body)
+    for role, color in _COLOR.items():
+        body = body.replace(color, f"var(--{role})")
+    label = escape(alt, quote=True)
+    return f'<svg role="img" aria-label="{label}" {view_box[0] if view_box else ""}>{body}'
+
+
+def _points_or_band(axes: Axes, x: Any, y: DoubleArray, role: str, marker: str) -> None:
+    """Draw every class as a point or, where they are too many, the middle half of neighbours in size as a band."""
+    kept = ~np.isnan(y)
+    x, y = np.asarray(x, float)[kept], y[kept]
+    if len(y) <= MAX_POINTS:
+        axes.plot(x, y, marker, color=_COLOR[role], ms=4.2, alpha=0.45, mew=0)
+        return
+    blocks = np.array_split(np.arange(len(y)), _BANDS)
+    low, high = np.array([np.quantile(y[block], (0.25, 0.75)) for block in blocks]).T
+    axes.fill_between([x[block].mean() for block in blocks], low, high, color=_COLOR[role], alpha=0.22, lw=0)
+
+
+def _smooth(y: DoubleArray) -> DoubleArray:
+    """Return a running Gaussian mean over neighbours in size (a twenty-fifth of the classes wide), NaN left out."""
+    width = max(1.0, len(y) / 25)
+    reach = int(3 * width)
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / width) ** 2)
+    known = ~np.isnan(y)
+    weight = np.convolve(known.astype(float), kernel, "full")[reach : reach + len(y)]
+    total = np.convolve(np.where(known, y, 0.0), kernel, "full")[reach : reach + len(y)]
+    smooth: DoubleArray = np.divide(total, weight, out=np.full(len(y), np.nan), where=weight > 1e-9)
+    return smooth
+
+
+def _shade_groups(top: Axes, bottom: Axes, counts: IntArray) -> None:
+    """Mark where many ends and few begins; `counts` are in descending order."""
+    start = 0
+    for place, (name, mask) in enumerate(count_groups(counts).items()):
+        size = int(mask.sum())
+        if not size:
+            continue
+        if place % 2:
+            for axes in (top, bottom):
+                axes.axvspan(start - 0.5, start + size - 0.5, color=_COLOR["shade"], lw=0, zorder=0)
+        middle = start + (size - 1) / 2
+        top.text(middle, 101, f"{name} · {size}", ha="center", va="top", color=_COLOR["muted"], fontsize=9.5)
+        start += size
+
+
+def _direct_labels(
+    axes: Axes, points: DoubleArray, labels: list[tuple[int, str, BoolArray]], names: Sequence[str]
+) -> None:
+    """Write each class's name at its median, pushed apart vertically where two would lie on each other."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    step = 0.04 * max(high[1] - low[1], 1e-9)
+    reach = 0.16 * max(high[0] - low[0], 1e-9)
+    placed: list[tuple[float, float]] = []
+    for class_id, role, mine in labels:
+        if not mine.any():
+            continue
+        x, y = np.median(points[mine], axis=0)
+        while any(abs(x - px) < reach and abs(y - py) < step for px, py in placed):
+            y += step / 2
+        placed.append((x, y))
+        text = axes.text(
+            x, y, _short(names[class_id], 28), ha="center", va="center", fontsize=10.5, fontweight="bold"
+        )
+        text.set_color(_COLOR[role] if role != "muted" else _COLOR["muted"])
+        text.set_bbox({"facecolor": _COLOR["panel"], "alpha": 0.78, "pad": 1.5, "linewidth": 0})
+
+
+def _plain_log(axis: Any) -> None:
+    """Label a logarithmic axis 1, 10, 100 instead of powers."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _short(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"
