@@ -1,0 +1,143 @@
+"""Every index answers as the definition does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from ltstore.errors import ConfigError, DataError
+from ltstore.neighbors import ExactIndex, RestrictedIndex, build_index
+from ltstore.rows import ArrayRows
+from ltstore.types import FloatArray, IntArray, NeighborIndex, Rows
+
+METRICS = ("cosine", "inner_product", "l2")
+Make = Callable[[Rows, str], RestrictedIndex]
+
+
+def made_rows(n: int = 150, d: int = 11, seed: int = 0) -> ArrayRows:
+    rng = np.random.default_rng(seed)
+    ids = np.sort(rng.choice(10 * n + 1, n, replace=False))
+    return ArrayRows(rng.normal(size=(n, d)), rng.integers(-1, 4, n), class_names="abcd", row_ids=ids)
+
+
+def naive(
+    rows: Rows, metric: str, X: FloatArray, k: int, exclude: IntArray | None, keep: IntArray
+) -> tuple[IntArray, FloatArray]:
+    reference = rows.read(0, rows.n_samples).astype(np.float64)[keep]
+    row_ids = rows.row_ids[keep]
+    ids, distances = np.full((len(X), k), -1), np.full((len(X), k), np.nan)
+    for q, x in enumerate(X.astype(np.float64)):
+        if metric == "l2":
+            score = -((reference - x) ** 2).sum(axis=1)
+        elif metric == "cosine":
+            score = reference @ x / np.linalg.norm(reference, axis=1) / np.linalg.norm(x)
+        else:
+            score = reference @ x
+        order = [i for i in np.lexsort((row_ids, -score)) if exclude is None or row_ids[i] != exclude[q]][:k]
+        ids[q, : len(order)] = row_ids[order]
+        distances[q, : len(order)] = np.abs(score[order]) if metric == "l2" else score[order]
+    return ids, distances.astype(np.float32)
+
+
+@pytest.fixture(params=["exact", "faiss-flat"])
+def make(request: pytest.FixtureRequest) -> Make:
+    if request.param == "exact":
+        return lambda rows, metric: ExactIndex(rows, metric)
+    return lambda rows, metric: build_index(rows, kind="flat", metric=metric, device="cpu")
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("k", [1, 7, 150, 153])
+@pytest.mark.parametrize("self_removed", [False, True])
+def test_equals_definition(make: Make, metric: str, k: int, self_removed: bool) -> None:
+    rows = made_rows()
+    index = make(rows, metric)
+    assert isinstance(index.row_ids, np.ndarray)
+    assert index.metric == metric
+    X = rows.read(20, 60)
+    exclude = rows.row_ids[20:60] if self_removed else None
+    ids, distances = index.search(X, k, exclude=exclude)
+    expected_ids, expected = naive(rows, metric, X, k, exclude, np.arange(150))
+    assert ids.dtype == np.int64
+    assert distances.dtype == np.float32
+    np.testing.assert_array_equal(ids, expected_ids)
+    np.testing.assert_allclose(distances, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_restricted_to_mask_or_ids(make: Make, metric: str) -> None:
+    rows = made_rows()
+    index, X = make(rows, metric), rows.read(0, 30)
+    keep = np.flatnonzero(rows.labels == 2)
+    expected_ids, expected = naive(rows, metric, X, len(keep) + 2, rows.row_ids[:30], keep)
+    for among in (rows.labels == 2, rows.row_ids[keep], rows.row_ids[keep][::-1]):
+        ids, distances = index.search(X, len(keep) + 2, exclude=rows.row_ids[:30], among=among)
+        np.testing.assert_array_equal(ids, expected_ids)
+        np.testing.assert_allclose(distances, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_exclude_is_by_id_not_by_place(make: Make, metric: str) -> None:
+    """A duplicate of the query stays when the query's own id is removed."""
+    X = np.repeat(np.random.default_rng(1).normal(size=(6, 5)), 2, axis=0).astype(np.float32)
+    index = make(ArrayRows(X), metric)
+    ids, _ = index.search(X, 11, exclude=np.arange(12))
+    assert not (ids == np.arange(12)[:, None]).any()
+    if metric != "inner_product":
+        np.testing.assert_array_equal(ids[:, 0], np.arange(12) ^ 1)
+
+
+def test_nothing_to_find(make: Make) -> None:
+    rows = made_rows()
+    index = make(rows, "cosine")
+    ids, distances = index.search(rows.read(0, 3), 2, among=np.zeros(150, np.bool_))
+    assert (ids == -1).all()
+    assert np.isnan(distances).all()
+    assert index.search(np.zeros((0, 11), np.float32), 2)[0].shape == (0, 2)
+    empty = make(ArrayRows(np.zeros((0, 3))), "cosine")
+    assert (empty.search(np.ones((2, 3), np.float32), 4)[0] == -1).all()
+
+
+def test_queries_are_not_modified_and_zero_rows_work(make: Make) -> None:
+    X = np.array([[3.0, 4.0], [0.0, 0.0], [1.0, 0.0]], np.float32)
+    index, query = make(ArrayRows(X), "cosine"), X.copy()
+    ids, distances = index.search(query, 3)
+    np.testing.assert_array_equal(query, X)
+    np.testing.assert_array_equal(ids, [[0, 2, 1], [0, 1, 2], [2, 0, 1]])
+    np.testing.assert_allclose(distances[0], [1, 0.6, 0], atol=1e-6)
+
+
+def test_many_rows_span_blocks(make: Make) -> None:
+    rng = np.random.default_rng(2)
+    rows = ArrayRows(rng.normal(size=(9000, 3)))
+    X = rng.normal(size=(600, 3)).astype(np.float32)
+    ids, _ = make(rows, "l2").search(X, 4)
+    expected, _ = naive(rows, "l2", X[590:], 4, None, np.arange(9000))
+    assert (ids[590:] == expected).mean() > 0.99  # float32 may swap two that all but tie
+
+
+def test_bad_input_is_named(make: Make) -> None:
+    rows = made_rows()
+    index = make(rows, "cosine")
+    assert isinstance(index.row_ids, np.ndarray)
+    with pytest.raises(DataError, match=r"shape \(n, 11\)"):
+        index.search(np.ones((2, 3), np.float32), 1)
+    with pytest.raises(DataError, match="query 1 has NaN"):
+        index.search(np.array([[0.0] * 11, [np.nan] * 11], np.float32), 1)
+    with pytest.raises(ConfigError, match="k must be"):
+        index.search(rows.read(0, 1), 0)
+    with pytest.raises(DataError, match="exclude"):
+        index.search(rows.read(0, 2), 1, exclude=np.array([1]))
+    with pytest.raises(DataError, match="among must mask"):
+        index.search(rows.read(0, 2), 1, among=np.ones(3, np.bool_))
+    with pytest.raises(DataError, match="row id 99999"):
+        index.search(rows.read(0, 2), 1, among=np.array([99999]))
+    with pytest.raises(ConfigError, match="unknown metric"):
+        make(rows, "hamming")
+
+
+def test_is_a_neighbor_index(make: Make) -> None:
+    index: NeighborIndex = make(made_rows(), "l2")
+    np.testing.assert_array_equal(index.row_ids, made_rows().row_ids)
