@@ -13,7 +13,7 @@ from ltstore.sources.folder import FolderSource
 from ltstore.sources.listing import ListSource, read_class_names
 from ltstore.sources.longtail import exp_cut, step_cut, stratified_holdout
 from ltstore.sources.opening import open_source
-from ltstore.sources.views import RelabelledSource, SelectedSource, relabelled
+from ltstore.sources.views import RelabelledSource, SelectedSource, read_indices, relabelled
 
 __all__ = [
     "CifarSource",
@@ -28,6 +28,7 @@ __all__ = [
     "open_source",
     "read_class_names",
     "read_file",
+    "read_indices",
     "relabelled",
     "step_cut",
     "stratified_holdout",

@@ -42,7 +42,7 @@ def read_file(path: Path, key: str) -> bytes:
         What is not the file's fault, such as too many open files.
     """
     try:
-        with open(path, "rb", opener=_open_without_waiting) as handle:  # noqa: PTH123 - Path.open has no opener
+        with open(path, "rb", opener=_open_without_waiting) as handle:
             if not stat.S_ISREG(os.fstat(handle.fileno()).st_mode):
                 raise ImageError(f"{key}: not a regular file", RowStatus.MISSING)
             return handle.read()

@@ -104,8 +104,8 @@ def _detected(spec: str | Path) -> str:
     if path.is_file() and looks_like_list(path):
         return "list"
     raise SourceError(
-        f"cannot tell what {spec} is: it is no directory, not named {' '.join(TAR_SUFFIXES)}, and its first line "
-        f"is not `path label`; say which with format: {', '.join(FORMATS[1:])}"
+        f"cannot tell what {spec} is: it is no directory, not named {' '.join(TAR_SUFFIXES)}, and its first "
+        f"line is not `path label`; say which with format: {', '.join(FORMATS[1:])}"
     )
 
 

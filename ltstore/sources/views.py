@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ltstore.errors import ConfigError, LabelError
+from ltstore.errors import ConfigError, LabelError, SourceError, SourceNotFoundError
 from ltstore.sources.base import Fetched, LabelledSource, check_unique
 from ltstore.types import UNLABELLED, ImageSource, IntArray
 
@@ -71,6 +72,40 @@ class RelabelledSource(LabelledSource):
     def fetch(self, position: int) -> Fetched:
         """Return the row as the other source does."""
         return _fetched(self._source, position)
+
+
+def read_indices(path: str | Path) -> IntArray:
+    """Return row numbers from a .npy file of integers, or from a text file with one a line.
+
+    Raises
+    ------
+    SourceNotFoundError
+        There is no such file.
+    SourceError
+        It does not hold one row of integers: names the line, or what it holds.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise SourceNotFoundError(f"no file {path}: expected row numbers, .npy or one a line")
+    if path.suffix == ".npy":
+        try:
+            found = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as err:
+            raise SourceError(f"cannot read {path}: {err}") from err
+        if not isinstance(found, np.ndarray) or found.ndim != 1 or found.dtype.kind not in "iu":
+            raise SourceError(
+                f"{path} must hold one row of integers, found {found.dtype} of shape {found.shape}"
+            )
+        return found.astype(np.int64)
+    numbers = []
+    for line_number, line in enumerate(path.read_text("utf-8", "replace").splitlines(), 1):
+        try:
+            numbers.append(int(line))
+        except ValueError as err:
+            raise SourceError(
+                f"{path}, line {line_number}: expected a row number, found {line[:80]!r}"
+            ) from err
+    return np.array(numbers, np.int64)
 
 
 def relabelled(source: ImageSource, class_names: Sequence[str]) -> ImageSource:

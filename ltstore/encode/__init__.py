@@ -1,0 +1,21 @@
+"""Images to embeddings: one adapter per encoder family, and the pipeline that keeps it busy.
+
+The one rule: an embedding never travels without its identity, and a row that fails keeps its place. Start with
+`open_encoder` and `ingest`; `pipeline` is what both ingest and predict run on. torch, open_clip and
+onnxruntime are imported by their own module, when an encoder is opened.
+"""
+
+from ltstore.encode.encoders import open_encoder
+from ltstore.encode.ingest import IngestReport, ingest
+from ltstore.encode.pipeline import EncodedBatch, iter_encoded
+from ltstore.encode.pixels import NativePixels, PixelEncoder
+
+__all__ = [
+    "EncodedBatch",
+    "IngestReport",
+    "NativePixels",
+    "PixelEncoder",
+    "ingest",
+    "iter_encoded",
+    "open_encoder",
+]

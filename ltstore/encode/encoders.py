@@ -1,0 +1,74 @@
+"""From the text after --encoder to an encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ltstore.encode.options import check_keys
+from ltstore.errors import ConfigError
+from ltstore.types import Encoder, ImageSource
+
+FAMILIES = ("pixels", "onnx", "open_clip")
+
+
+def open_encoder(
+    spec: str,
+    *,
+    device: str = "auto",
+    features: str = "projected",
+    options: Mapping[str, Any] | None = None,
+    config: str | Path | None = None,
+    source: ImageSource | None = None,
+) -> Encoder:
+    """Open an encoder by its text.
+
+    Parameters
+    ----------
+    spec : str
+        "pixels", "pixels:32", "pixels:8x8:gray"; "onnx:FILE"; "open_clip:ARCH/TAG", "open_clip:ARCH/FILE",
+        "open_clip:ARCH/random".
+    device : str
+        "auto", "cpu", "cuda", "cuda:1".
+    features : str
+        "projected" or "penultimate" (open_clip only).
+    options : mapping, optional
+        Settings of the family: for onnx those of `OnnxSettings` and "n_threads", for open_clip "seed".
+    config : path, optional
+        TOML with the settings of an onnx file, in place of the one beside it.
+    source : ImageSource, optional
+        Where plain "pixels" looks up the size of the images; `ingest` does that by itself.
+
+    Raises
+    ------
+    ConfigError
+        Unknown family, setting or features.
+    EncoderUnavailableError
+        Package, weights, network or device missing.
+    EncoderMismatchError
+        Weights and architecture do not belong together.
+    """
+    family, _, name = spec.partition(":")
+    if family not in FAMILIES:
+        raise ConfigError(f"unknown encoder {spec!r}: expected pixels, onnx:FILE or open_clip:ARCH/TAG")
+    if config is not None and family != "onnx":
+        raise ConfigError(f"a settings file is for onnx encoders only, found {config} with {spec}")
+    if features == "penultimate" and family != "open_clip":
+        raise ConfigError(f"features penultimate is for open_clip encoders only, found it with {spec}")
+    if features not in ("projected", "penultimate"):
+        raise ConfigError(f"features must be projected or penultimate, found {features!r}")
+    if family == "pixels":
+        from ltstore.encode.pixels import pixel_encoder
+
+        check_keys(options or {}, (), "encoder pixels")
+        return pixel_encoder(spec, source)
+    if not name:
+        raise ConfigError(f"encoder {spec!r} names no {'file' if family == 'onnx' else 'architecture'}")
+    if family == "onnx":
+        from ltstore.encode.onnx_file import onnx_encoder
+
+        return onnx_encoder(name, device=device, options=options, config=config)
+    from ltstore.encode.open_clip_model import open_clip_encoder
+
+    return open_clip_encoder(name, device=device, features=features, options=options)

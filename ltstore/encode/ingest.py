@@ -1,0 +1,276 @@
+"""A source through an encoder into a split of a store: shards are written while the next ones are encoded."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ltstore.encode.pipeline import (
+    STAGES,
+    EncodedBatch,
+    batch_spans,
+    encoded_spans,
+    resolve_batch_size,
+    resolve_n_workers,
+)
+from ltstore.encode.pixels import NativePixels
+from ltstore.errors import ConfigError, EncoderMismatchError
+from ltstore.sources import relabelled
+from ltstore.store import SplitWriter, Store, create_store, open_store
+from ltstore.types import Encoder, ImageSource, Progress, no_progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestReport:
+    """What an ingest did.
+
+    Attributes
+    ----------
+    store, split : str
+    encoder, device : str
+        Encoder spec and where it ran.
+    n_rows, n_failed : int
+        Of the whole split; failed rows have no embedding.
+    failures : dict of str to int
+        Failed rows by status name.
+    n_shards, resumed_shards : int
+        Shards of the split, and those of them that an earlier run had written.
+    n_encoded : int
+        Rows that this run went through.
+    seconds, images_per_second : float
+        Wall time of this run, and n_encoded by it.
+    shares : dict of str to float
+        Of the working time of all threads, the share of "read", "decode" (with preprocessing), "encode", "write".
+    batch_size, n_workers : int
+        As resolved.
+    """
+
+    store: str
+    split: str
+    encoder: str
+    device: str
+    n_rows: int
+    n_failed: int
+    failures: dict[str, int]
+    n_shards: int
+    resumed_shards: int
+    n_encoded: int
+    seconds: float
+    images_per_second: float
+    shares: dict[str, float]
+    batch_size: int
+    n_workers: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a plain dict."""
+        return asdict(self)
+
+
+def ingest(
+    source: ImageSource,
+    encoder: Encoder,
+    store_path: str | Path,
+    split: str,
+    *,
+    batch_size: int | str = "auto",
+    n_workers: int | str = "auto",
+    dtype: str = "float16",
+    rows_per_shard: int | str = "auto",
+    class_names: Sequence[str] | None = None,
+    progress: Progress = no_progress,
+) -> IngestReport:
+    """Encode a source into a split; the same call again takes up what a stopped one left.
+
+    Parameters
+    ----------
+    source : ImageSource
+        Its labels are mapped by class name onto the store's classes.
+    encoder : Encoder
+        Plain "pixels" takes its size from the store, or else from the source.
+    store_path : path
+        Created where there is nothing.
+    split : str
+    batch_size, n_workers : int or "auto"
+        As in `iter_encoded`. Batches never cross a shard, so a resumed run forms the same ones.
+    dtype, rows_per_shard
+        As in `ltstore.store.Store.begin_split`.
+    class_names : sequence of str, optional
+        Classes of a new store; default the source's. An existing store must have these.
+    progress : callable
+        Called after every batch, and with 0 rows after a shard has been written.
+
+    Raises
+    ------
+    EncoderMismatchError
+        The store holds embeddings of another identity: names the differences.
+    LabelError
+        The source has a class that the store has not.
+    PlanMismatchError, StoreBusyError, StoreWriteError
+        As in `ltstore.store`.
+
+    Notes
+    -----
+    Memory: two shards of float32 rows and three batches of inputs. An error or Ctrl-C leaves whole shards.
+    """
+    began = time.perf_counter()
+    batch, workers = _check_sizes(batch_size, n_workers)
+    path = Path(store_path)
+    existing = open_store(path) if _is_there(path) else None
+    if existing is not None and class_names is not None and tuple(class_names) != existing.class_names:
+        raise ConfigError(f"class_names differ from the classes of {path}: leave them out, or use a new store")
+    if isinstance(encoder, NativePixels):
+        encoder = encoder.resolve(source, None if existing is None else existing.encoder)
+    names = (
+        existing.class_names
+        if existing
+        else tuple(class_names if class_names is not None else source.class_names)
+    )
+    rows = relabelled(source, names)
+    store = existing or create_store(path, encoder=encoder.identity, class_names=names)
+    _check_identity(store, encoder)
+    n_batch = resolve_batch_size(batch, encoder)
+    n_threads = resolve_n_workers(workers)
+    seconds = dict.fromkeys(STAGES, 0.0)
+    with store.begin_split(
+        split,
+        n_rows=rows.n_samples,
+        source_digest=rows.digest,
+        dtype=dtype,
+        rows_per_shard=rows_per_shard,
+        settings={"encoder_spec": encoder.spec},
+    ) as writer:
+        pending = writer.pending
+        n_shards = writer.plan.n_shards
+        n_encoded = sum(stop - start for start, stop in map(writer.plan.shard_range, pending))
+        _write_pending(rows, encoder, writer, n_batch, n_threads, seconds, progress)
+        finished = writer.finish()
+    failures: Counter[str] = Counter()
+    for commit in finished.commits:
+        failures.update(commit.failures)
+    wall, work = time.perf_counter() - began, sum(seconds.values())
+    return IngestReport(
+        store=str(path),
+        split=split,
+        encoder=encoder.spec,
+        device=encoder.device,
+        n_rows=rows.n_samples,
+        n_failed=failures.total(),
+        failures=dict(sorted(failures.items())),
+        n_shards=n_shards,
+        resumed_shards=n_shards - len(pending),
+        n_encoded=n_encoded,
+        seconds=wall,
+        images_per_second=n_encoded / wall,
+        shares={stage: spent / work if work else 0.0 for stage, spent in seconds.items()},
+        batch_size=n_batch,
+        n_workers=n_threads,
+    )
+
+
+class _Shard:
+    """The rows of one shard, gathered batch by batch."""
+
+    def __init__(self, number: int, start: int, stop: int, n_features: int) -> None:
+        self.number, self.start, self.stop = number, start, stop
+        self.X = np.empty((stop - start, n_features), np.float32)
+        self.status = np.empty(stop - start, np.uint8)
+        self.errors: list[str | None] = []
+        self.timings: Counter[str] = Counter()
+
+    def add(self, batch: EncodedBatch) -> None:
+        at = slice(batch.start - self.start, batch.start - self.start + len(batch.X))
+        self.X[at], self.status[at] = batch.X, batch.status
+        self.errors += batch.errors
+        self.timings.update(batch.seconds)
+
+
+def _write_pending(
+    source: ImageSource,
+    encoder: Encoder,
+    writer: SplitWriter,
+    batch_size: int,
+    n_workers: int,
+    seconds: dict[str, float],
+    progress: Progress,
+) -> None:
+    def write(shard: _Shard) -> float:
+        began = time.perf_counter()
+        writer.write_shard(
+            shard.number,
+            embeddings=shard.X,
+            labels=source.labels[shard.start : shard.stop],
+            status=shard.status,
+            keys=[source.key(i) for i in range(shard.start, shard.stop)],
+            errors=shard.errors,
+            timings=shard.timings,
+        )
+        return time.perf_counter() - began
+
+    def written(running: Future[float]) -> None:
+        spent = running.result()
+        seconds["write"] += spent
+        progress(0, {"write": spent})
+
+    def note(rows: int, spent: Any) -> None:
+        for stage, value in spent.items():
+            seconds[stage] += value
+        progress(rows, spent)
+
+    running: Future[float] | None = None
+    with ThreadPoolExecutor(1, thread_name_prefix="ltstore-write") as pool:
+        for shard in _shards(source, encoder, writer, batch_size, n_workers, note):
+            if running is not None:
+                written(running)
+            running = pool.submit(write, shard)
+        if running is not None:
+            written(running)
+
+
+def _shards(
+    source: ImageSource,
+    encoder: Encoder,
+    writer: SplitWriter,
+    batch_size: int,
+    n_workers: int,
+    progress: Progress,
+) -> Iterator[_Shard]:
+    """Yield each pending shard, encoded; one stream of batches, so decoding runs on across shards."""
+    ranges = [(shard, *writer.plan.shard_range(shard)) for shard in writer.pending]
+    spans = [span for _, start, stop in ranges for span in batch_spans(start, stop, batch_size)]
+    batches = encoded_spans(source, encoder, spans, n_workers, progress)
+    try:
+        for number, start, stop in ranges:
+            shard = _Shard(number, start, stop, encoder.identity.n_features)
+            for _ in batch_spans(start, stop, batch_size):
+                shard.add(next(batches))
+            yield shard
+    finally:
+        batches.close()
+
+
+def _check_identity(store: Store, encoder: Encoder) -> None:
+    if store.encoder != encoder.identity:
+        differences = "; ".join(store.encoder.differences(encoder.identity))
+        raise EncoderMismatchError(
+            f"{store.path} holds embeddings of another encoder (store / this run): {differences}; "
+            "use the same encoder, or another store"
+        )
+
+
+def _is_there(path: Path) -> bool:
+    return path.exists() and not (path.is_dir() and not any(path.iterdir()))
+
+
+def _check_sizes(batch_size: int | str, n_workers: int | str) -> tuple[int | str, int | str]:
+    # before anything is created
+    for name, value in (("batch_size", batch_size), ("n_workers", n_workers)):
+        if value != "auto" and (not isinstance(value, int) or value < 1):
+            raise ConfigError(f'{name} must be a positive integer or "auto", found {value!r}')
+    return batch_size, n_workers
