@@ -123,6 +123,19 @@ def confused_classes(
     return found
 
 
+def most_confused(data: ReportData, limit: int) -> list[int]:
+    """Return the classes that lose the largest share of their test rows to one other class, worst first."""
+    if data.labels is None or data.predictions is None:
+        return []
+    true_ids, predicted_ids, counts = confusion_pairs(data.labels, data.predictions, data.n_classes)
+    rows = np.bincount(true_ids, counts, minlength=data.n_classes)
+    wrong = true_ids != predicted_ids
+    lost = np.zeros(data.n_classes)
+    np.maximum.at(lost, true_ids[wrong], counts[wrong] / rows[true_ids[wrong]])
+    order = np.lexsort((-rows, -lost))  # of equal shares, those that more test rows vouch for
+    return [int(c) for c in order[:limit] if lost[c] > 0]
+
+
 def errors_to_neighbors(data: ReportData, similarity: ClassSimilarity) -> dict[str, float]:
     """Return, by group, the share of wrong rows that went to one of the class's five nearest classes."""
     nearest = similarity.nearest(NEAREST)
@@ -154,12 +167,15 @@ def reasons(data: ReportData, confused: Confused, names: Sequence[str]) -> list[
         first = confused.takers[0]
         taken = f"{first.n_rows} of its {confused.n_rows} test rows go to {names[first.class_id]}"
         if first.share >= 0.2:
-            if first.rank is not None:
-                place = "nearest class" if first.rank == 1 else f"number {first.rank} among its nearest classes"
-                taken += f", its {place}" if first.rank == 1 else f", {place}"
+            if first.rank is not None and first.rank <= NEAREST:
+                taken += (
+                    ", its nearest class"
+                    if first.rank == 1
+                    else f", number {first.rank} of its nearest classes"
+                )
             n_taker = int(data.class_counts[first.class_id])
             if n_train and n_taker >= 5 * n_train:
-                taken += f" with {n_taker / n_train:.0f} times its training rows"
+                taken += f"; {names[first.class_id]} has {n_taker / n_train:.0f} times as many training rows"
             said.append(taken)
         elif confused.n_takers >= 4:
             said.append(f"its errors scatter over {confused.n_takers} classes")

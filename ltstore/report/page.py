@@ -21,6 +21,7 @@ from ltstore.report.neighbors import (
     Confused,
     confused_classes,
     errors_to_neighbors,
+    most_confused,
     nearest_donor_similarity,
     reasons,
 )
@@ -28,7 +29,7 @@ from ltstore.types import UNLABELLED
 
 MAX_DONOR_CLASSES = 40
 MAX_CONFUSED_CLASSES = 12
-MAX_WORST_CLASSES = 20
+MAX_WORST_CLASSES = 12
 _COLUMNS = ("overall", "balanced", *GROUPS)
 
 
@@ -65,6 +66,7 @@ def render_report(data: ReportData) -> str:
     environment.filters["percent"] = _percent
     environment.filters["interval"] = _interval
     environment.filters["duration"] = _duration
+    environment.filters["points"] = _points
     template = environment.from_string(here.joinpath("report.html.j2").read_text("utf-8"))
     html: str = template.render(css=here.joinpath("report.css").read_text("utf-8"), **_sections(data))
     return html
@@ -103,6 +105,10 @@ def _percent(value: float | None, digits: int = 1) -> str:
     return "n/a" if value is None or np.isnan(value) else f"{100 * value:.{digits}f}"
 
 
+def _points(difference: float) -> str:
+    return f"{100 * difference:+.1f}".replace("-", "\u2212")
+
+
 def _interval(estimate: Estimate | None) -> str:
     if estimate is None or estimate.low is None or estimate.high is None:
         return ""
@@ -129,7 +135,9 @@ def _summary(data: ReportData) -> dict[str, Any]:
     ):
         estimate: Estimate | None = get(chosen)
         other: Estimate | None = get(baseline.evaluation) if baseline is not None else None
-        difference = estimate.value - other.value if estimate is not None and other is not None else None
+        if estimate is None:
+            continue
+        difference = estimate.value - other.value if other is not None else None
         tiles.append({"label": label, "estimate": estimate, "difference": difference})
     paired = None
     if data.labels is not None and data.predictions is not None and data.baseline_predictions is not None:
@@ -237,13 +245,10 @@ def _donors(data: ReportData) -> dict[str, Any] | None:
 
 
 def _confusion(data: ReportData, similarity: ClassSimilarity) -> dict[str, Any] | None:
-    """The classes that lose most rows to others, and how far the errors stay among neighbours."""
+    """The classes that lose the largest share to one other class, and how far errors stay among neighbours."""
     if data.labels is None or data.predictions is None:
         return None
-    evaluation = data.chosen_model.evaluation
-    lost = evaluation.test_counts * (1 - np.nan_to_num(evaluation.class_accuracy, nan=1.0))
-    order = np.lexsort((data.class_counts, -lost.round().astype(np.int64)))
-    most = [int(c) for c in order[:MAX_CONFUSED_CLASSES] if lost[c] > 0]
+    most = most_confused(data, MAX_CONFUSED_CLASSES)
     classes = confused_classes(data, most, similarity)
     return {"classes": classes, "near": errors_to_neighbors(data, similarity)} if classes else None
 

@@ -28,10 +28,10 @@ MAX_POINTS = 1000
 MAX_MAP_CLASSES = 8
 _BANDS = 60
 _MARKERS = "osD^vPX*"
-_ROLES = ("ink", "muted", "line", "panel", "shade", "chosen", "baseline", "good", "bad") + tuple(
-    f"c{i}" for i in range(MAX_MAP_CLASSES)
-)
+_MAP_ROLES = [f"c{i}" for i in range(MAX_MAP_CLASSES)]
+_ROLES = ["ink", "muted", "line", "panel", "shade", "chosen", "baseline", "good", "bad", *_MAP_ROLES]
 _COLOR = {role: f"#{0xA1B200 + i:06x}" for i, role in enumerate(_ROLES)}
+_ROLE = {color: role for role, color in _COLOR.items()}
 _STYLE = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # a class may be called "$x$"
@@ -72,7 +72,8 @@ def size_and_accuracy(data: ReportData, alt: str) -> str:
             accuracy = 100 * model.evaluation.class_accuracy[order]
             _points_or_band(top, x, accuracy, role, marker)
             top.plot(x, _smooth(accuracy), color=_COLOR[role], lw=2.4, label=_short(model.name, 40))
-        top.set_ylim(-3, 103)
+        top.set_ylim(-3, 112)
+        top.set_yticks(range(0, 101, 20))
         top.set_ylabel("accuracy, %")
         top.legend(loc="upper center", bbox_to_anchor=(0.5, 1.17), ncols=2)
         counts = data.class_counts[order].astype(float)
@@ -120,7 +121,9 @@ def gain_by_size(data: ReportData, alt: str) -> str:
         order = np.argsort(x, kind="stable")
         if len(gain) > MAX_POINTS:
             _points_or_band(axes, x[order], gain[order], "chosen", "o")
-        axes.plot(x[order], _smooth(gain[order]), color=_COLOR["ink"], lw=2, label="smoothed")
+        sizes, tied = np.unique(x, return_inverse=True)  # one value where classes are of one size
+        trend = np.bincount(tied[order], _smooth(gain[order])) / np.bincount(tied)
+        axes.plot(sizes, trend, color=_COLOR["ink"], lw=2, label="smoothed")
         for edge in (19.5, 100.5):
             if x.min() < edge < x.max():
                 axes.axvline(edge, color=_COLOR["line"], lw=1, ls=(0, (4, 3)))
@@ -186,18 +189,23 @@ def _canvas(size: tuple[float, float], alt: str) -> Iterator[tuple[Figure, list[
 
 
 def _inline(svg: str, alt: str) -> str:
-    """Make a matplotlib SVG part of a page: no prologue, size, style sheet or unused ids; roles for colours."""
+    """Make a matplotlib SVG part of a page: no prologue, size or style sheet, and roles for colours."""
     body = svg[svg.index("<svg") :]
     view_box = re.search(r'viewBox="[^"]+"', body)
     body = body[body.index(">") + 1 :]
-    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.S)
-    body = re.sub(r"<style[^>]*>.*?</style>", "", body, flags=re.S)
-    body = re.sub(r' id="[A-Za-z.]+_\d+"', "", body)
-    body = re.sub(r"font: ([\d.]+)px [^;\"]+", r"font-size: \1px", body)
-    for role, color in _COLOR.items():
-        body = body.replace(color, f"var(--{role})")
+    body = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<style[^>]*>.*?</style>", "", body, flags=re.S)
+    body = re.sub(r"<[^>]*>", _restyle, body)  # tags only: what stands between them may be a class name
     label = escape(alt, quote=True)
     return f'<svg role="img" aria-label="{label}" {view_box[0] if view_box else ""}>{body}'
+
+
+def _restyle(tag: re.Match[str]) -> str:
+    """Leave ids that nothing refers to, fonts and needless digits out of a tag, and put the roles' variables in."""
+    text = re.sub(r' id="[A-Za-z.]+_\d+"', "", tag[0])
+    text = re.sub(r"font: ([\d.]+)px [^;\"]+", r"font-size: \1px", text)
+    text = re.sub(r" ?font-family: [^;\"]+;?", "", text)
+    text = re.sub(r"(\d\.\d)\d+", r"\1", text) if text.startswith(("<path", "<use")) else text
+    return re.sub(r"#a1b2[0-9a-f]{2}", lambda color: f"var(--{_ROLE[color[0]]})", text)
 
 
 def _points_or_band(axes: Axes, x: Any, y: DoubleArray, role: str, marker: str) -> None:
@@ -235,7 +243,7 @@ def _shade_groups(top: Axes, bottom: Axes, counts: IntArray) -> None:
             for axes in (top, bottom):
                 axes.axvspan(start - 0.5, start + size - 0.5, color=_COLOR["shade"], lw=0, zorder=0)
         middle = start + (size - 1) / 2
-        top.text(middle, 101, f"{name} · {size}", ha="center", va="top", color=_COLOR["muted"], fontsize=9.5)
+        top.text(middle, 110, f"{name} · {size}", ha="center", va="top", color=_COLOR["muted"], fontsize=9.5)
         start += size
 
 
@@ -251,6 +259,7 @@ def _direct_labels(
         if not mine.any():
             continue
         x, y = np.median(points[mine], axis=0)
+        y += step if role != "muted" else 0.0  # above its rows, not on them
         while any(abs(x - px) < reach and abs(y - py) < step for px, py in placed):
             y += step / 2
         placed.append((x, y))

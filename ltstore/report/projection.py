@@ -11,7 +11,7 @@ from ltstore.report.data import RowMap
 from ltstore.rng import stream
 from ltstore.types import DoubleArray, FloatArray, IntArray
 
-MAX_POINTS = 3000
+MAX_POINTS = 2000
 _MAX_COMPONENTS = 32  # LDA on more dimensions than rows would separate anything
 
 
