@@ -67,8 +67,8 @@ class NeighborGaussSampler(BaseSampler):
 
     Notes
     -----
-    Fit: C small eigendecompositions, C (r^2 + 2 D) doubles kept. Draw: r + D normals a row (about 25 ns each,
-    which is most of the time) and r D multiplications.
+    Fit: C small eigendecompositions, C (r^2 + 2 D) doubles kept. Draw: r + D normals a row (50 to 100 ns each,
+    which is nearly all of the time) and r D multiplications.
 
     References
     ----------

@@ -60,6 +60,18 @@ def test_row_votes_are_counted() -> None:
     assert sorted(donors.class_ids[2].tolist()) == [-1, 0]
 
 
+def test_a_head_class_borrows_from_larger_ones_only() -> None:
+    """Class 1 lies on class 2, which is head but of its own size: only the far and large class 0 may lend."""
+    counts = np.array([100, 40, 45, 5, 5, 5])
+    centres = np.array([[1, 0, 0], [0, 1, 0], [0, 1, 0.1], [0, 0, 1], [1, 0, 1], [0, 1, 1]])
+    labels = np.repeat(np.arange(6), counts)
+    X = centres[labels] + 0.05 * np.random.default_rng(2).normal(size=(200, 3))
+    rows = ArrayRows(X, labels, class_names="abcdef")
+    donors = row_donors(ExactIndex(rows), rows, counts, k=2, k_rows=100)
+    assert donors.head.tolist() == [True, True, True, False, False, False]
+    assert donors.class_ids[1].tolist() == [0, -1]
+
+
 @pytest.mark.parametrize("counts", [[10, 10, 10, 10, 10, 10], [7, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0]])
 def test_nobody_borrows(counts: list[int]) -> None:
     for donors in both(np.array(counts), 3):

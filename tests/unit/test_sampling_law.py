@@ -112,6 +112,13 @@ def test_two_classes_and_two_seeds_are_independent() -> None:
     assert np.abs(correlation).max() < 0.05
 
 
+def test_two_classes_of_one_size_pick_other_parents() -> None:
+    rows = made_rows(counts=(30, 30, 30, 1))
+    sampler, _, _ = fitted(rows)
+    first, second = (sampler.sample(c, 0, 400, seed=0).parent_ids[:, 0] % 30 for c in (0, 1))
+    assert (first == second).mean() < 0.15  # 1 in 30 by chance
+
+
 def test_unit_rows_give_unit_rows() -> None:
     sampler, _, _ = fitted(made_rows(normalize=True))
     for c in range(4):
