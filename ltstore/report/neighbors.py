@@ -182,7 +182,7 @@ def reasons(data: ReportData, confused: Confused, names: Sequence[str]) -> list[
     best = nearest_donor_similarity(data)
     if best is not None and np.isfinite(best[confused.class_id]):
         tail = best[~data.donors.head & np.isfinite(best)] if data.donors is not None else best[:0]
-        if len(tail) >= 8 and best[confused.class_id] <= np.quantile(tail, 0.25):
+        if len(tail) >= 8 and best[confused.class_id] < np.quantile(tail, 0.25):
             said.append(f"no donor is close (best cosine {best[confused.class_id]:.2f})")
     if confused.n_rows < _FEW_TEST_ROWS:
         said.append(f"judged on {_plural(confused.n_rows, 'test row')} only")

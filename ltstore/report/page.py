@@ -187,12 +187,15 @@ def _ties(estimates: Sequence[Estimate | None], *, largest: bool = True) -> list
     return marks
 
 
-def _sizes(data: ReportData) -> dict[str, str]:
+def _sizes(data: ReportData) -> dict[str, Any]:
     alt = (
         f"Accuracy of {data.n_classes} classes ordered by training rows, from {data.class_counts.max(initial=0)} to "
         f"{data.class_counts.min(initial=0)}, for {_compared(data)}; below, the number of rows of each class."
     )
-    return {"svg": plots.size_and_accuracy(data, shown(alt, 500))}
+    blocks = data.n_classes > plots.MAX_POINTS
+    size = data.n_classes // plots.N_BLOCKS
+    points = f"Means of about {size:,} classes each, with 95 % intervals," if blocks else "Every class"
+    return {"svg": plots.size_and_accuracy(data, shown(alt, 500)), "points": points, "blocks": blocks}
 
 
 def _compared(data: ReportData) -> str:

@@ -1,7 +1,7 @@
 """The three plots, as inline SVG whose colours follow the page's (light, dark, print). The importer of matplotlib.
 
 Matplotlib draws in stand-in colours, one a role, and each is replaced by the CSS variable of its role afterwards.
-Up to 1,000 classes are drawn one by one; beyond that the middle half of the classes of similar size is a band.
+Up to 1,000 classes are drawn one by one; beyond that, means of classes of similar size.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 MAX_POINTS = 1000
 MAX_MAP_CLASSES = 8
-_BANDS = 60
+N_BLOCKS = 40
 _MARKERS = "osD^vPX*"
 _MAP_ROLES = [f"c{i}" for i in range(MAX_MAP_CLASSES)]
 _ROLES = ["ink", "muted", "line", "panel", "shade", "chosen", "baseline", "good", "bad", *_MAP_ROLES]
@@ -61,7 +61,7 @@ _STYLE = {
 def size_and_accuracy(data: ReportData, alt: str) -> str:
     """Return the SVG: accuracy of every class, largest first, over its real and synthetic rows."""
     order = np.argsort(-data.class_counts, kind="stable")
-    x = np.arange(len(order))
+    x, line = np.arange(len(order)), _thinned(len(order))
     with _canvas((10, 5.6), alt) as (figure, out):
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[2.6, 1])
         _shade_groups(top, bottom, data.class_counts[order])
@@ -70,23 +70,23 @@ def size_and_accuracy(data: ReportData, alt: str) -> str:
             drawn.insert(0, (data.baseline_model, "baseline", "D"))
         for model, role, marker in drawn:
             accuracy = 100 * model.evaluation.class_accuracy[order]
-            _points_or_band(top, x, accuracy, role, marker)
-            top.plot(x, _smooth(accuracy), color=_COLOR[role], lw=2.4, label=_short(model.name, 40))
+            _scatter(top, x, accuracy, role, marker)
+            top.plot(x[line], _smooth(accuracy)[line], color=_COLOR[role], lw=2.4, label=_short(model.name, 40))
         top.set_ylim(-3, 112)
         top.set_yticks(range(0, 101, 20))
         top.set_ylabel("accuracy, %")
         top.legend(loc="upper center", bbox_to_anchor=(0.5, 1.17), ncols=2)
-        counts = data.class_counts[order].astype(float)
+        counts = data.class_counts[order][line].astype(float)
         bottom.set_yscale("log")
         floor = 0.8
         bottom.fill_between(
-            x, floor, np.maximum(counts, floor), step="mid", color=_COLOR["muted"], lw=0, label="real"
+            x[line], floor, np.maximum(counts, floor), step="mid", color=_COLOR["muted"], lw=0, label="real"
         )
         if data.synthetic_counts is not None and data.synthetic_counts.any():
-            total = counts + data.synthetic_counts[order]
+            total = counts + data.synthetic_counts[order][line]
             low, high = np.maximum(counts, floor), np.maximum(total, floor)
             bottom.fill_between(
-                x, low, high, step="mid", color=_COLOR["chosen"], alpha=0.35, lw=0, label="synthetic"
+                x[line], low, high, step="mid", color=_COLOR["chosen"], alpha=0.35, lw=0, label="synthetic"
             )
             bottom.legend(loc="upper right", ncols=2, bbox_to_anchor=(1.0, 1.22))
         bottom.set_ylim(floor, None)
@@ -120,7 +120,7 @@ def gain_by_size(data: ReportData, alt: str) -> str:
                 )
         order = np.argsort(x, kind="stable")
         if len(gain) > MAX_POINTS:
-            _points_or_band(axes, x[order], gain[order], "chosen", "o")
+            _scatter(axes, x[order], gain[order], "chosen", "o")
         sizes, tied = np.unique(x, return_inverse=True)  # one value where classes are of one size
         trend = np.bincount(tied[order], _smooth(gain[order])) / np.bincount(tied)
         axes.plot(sizes, trend, color=_COLOR["ink"], lw=2, label="smoothed")
@@ -208,16 +208,23 @@ def _restyle(tag: re.Match[str]) -> str:
     return re.sub(r"#a1b2[0-9a-f]{2}", lambda color: f"var(--{_ROLE[color[0]]})", text)
 
 
-def _points_or_band(axes: Axes, x: Any, y: DoubleArray, role: str, marker: str) -> None:
-    """Draw every class as a point or, where they are too many, the middle half of neighbours in size as a band."""
+def _scatter(axes: Axes, x: Any, y: DoubleArray, role: str, marker: str) -> None:
+    """Draw every class as a point or, where they are too many, means of neighbours in size with 95 % intervals."""
     kept = ~np.isnan(y)
     x, y = np.asarray(x, float)[kept], y[kept]
     if len(y) <= MAX_POINTS:
         axes.plot(x, y, marker, color=_COLOR[role], ms=4.2, alpha=0.45, mew=0)
         return
-    blocks = np.array_split(np.arange(len(y)), _BANDS)
-    low, high = np.array([np.quantile(y[block], (0.25, 0.75)) for block in blocks]).T
-    axes.fill_between([x[block].mean() for block in blocks], low, high, color=_COLOR[role], alpha=0.22, lw=0)
+    blocks = np.array_split(np.arange(len(y)), N_BLOCKS)
+    center = [x[block].mean() for block in blocks]
+    mean = [y[block].mean() for block in blocks]
+    half = [1.96 * y[block].std() / np.sqrt(len(block)) for block in blocks]
+    axes.errorbar(center, mean, half, fmt=marker, color=_COLOR[role], ms=5, alpha=0.6, mew=0, elinewidth=1.2)
+
+
+def _thinned(n: int) -> IntArray:
+    """Return at most about a thousand positions of 0..n-1, both ends among them: lines need no more."""
+    return np.unique(np.linspace(0, n - 1, min(n, MAX_POINTS)).round().astype(np.int64))
 
 
 def _smooth(y: DoubleArray) -> DoubleArray:
@@ -243,7 +250,7 @@ def _shade_groups(top: Axes, bottom: Axes, counts: IntArray) -> None:
             for axes in (top, bottom):
                 axes.axvspan(start - 0.5, start + size - 0.5, color=_COLOR["shade"], lw=0, zorder=0)
         middle = start + (size - 1) / 2
-        top.text(middle, 110, f"{name} · {size}", ha="center", va="top", color=_COLOR["muted"], fontsize=9.5)
+        top.text(middle, 110, f"{name} · {size:,}", ha="center", va="top", color=_COLOR["muted"], fontsize=9.5)
         start += size
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from ltstore.errors import DataError
 from ltstore.report.data import RowMap
 from ltstore.rng import stream
-from ltstore.types import DoubleArray, FloatArray, IntArray
+from ltstore.types import BoolArray, DoubleArray, FloatArray, IntArray
 
 MAX_POINTS = 2000
 _MAX_COMPONENTS = 32  # LDA on more dimensions than rows would separate anything
@@ -27,9 +25,9 @@ def row_map(
 ) -> RowMap:
     """Lay real and synthetic rows of some classes out in the plane that separates the real ones best.
 
-    The plane is fitted on real rows alone, each class weighing the same, so that synthetic rows cannot draw it toward
-    themselves: shrunk LDA on the first principal components, or PCA where there are fewer than three classes or
-    too few rows.
+    The plane is fitted on the real rows shown, each class weighing the same, so that synthetic rows cannot draw it
+    toward themselves: shrunk LDA on the first principal components, or PCA where there are fewer than three
+    classes or too few rows.
 
     Parameters
     ----------
@@ -41,7 +39,7 @@ def row_map(
     class_ids : (c,) int64
         The classes to show, e.g. some tail classes and their donors.
     max_points : int
-        Rows shown at most; a class gives up rows only while it has more than its equal share.
+        Rows shown at most (at least one of every class): only those with more than their share give up rows.
     seed : int
         Chooses the rows where there are too many.
 
@@ -52,7 +50,7 @@ def row_map(
 
     Notes
     -----
-    Deterministic: the signs of the axes are fixed. Some milliseconds for a few thousand rows.
+    Deterministic: the signs of the axes are fixed. Half a second for 2,000 rows of 1,280 numbers.
 
     References
     ----------
@@ -64,50 +62,45 @@ def row_map(
         raise DataError(
             f"a map needs at least two real rows of the classes {classes.tolist()}, found {len(real)}"
         )
-    X, labels = np.asarray(real_X[real], np.float64), np.asarray(real_labels)[real]
-    synthetic = np.zeros(len(X), bool)
-    n_rows = len(X)
+    made = np.empty(0, np.int64)
     if synthetic_X is not None and synthetic_labels is not None:
         made = np.flatnonzero(np.isin(synthetic_labels, classes))
-        n_rows += len(made)
-        made = _thin(made, np.asarray(synthetic_labels)[made], max_points, seed, "map.synthetic")
-        X = np.concatenate([X, np.asarray(synthetic_X[made], np.float64)])
-        labels = np.concatenate([labels, np.asarray(synthetic_labels)[made]])
-        synthetic = np.concatenate([synthetic, np.ones(len(made), bool)])
-    points, method = _project(X, labels, synthetic)
-    groups = 2 * labels + synthetic  # real and synthetic rows of a class share alike
-    shown = _thin(np.arange(len(X)), groups, max_points, seed, "map.rows")
+    labels = np.asarray(real_labels, np.int64)[real]
+    if synthetic_labels is not None:
+        labels = np.concatenate([labels, np.asarray(synthetic_labels, np.int64)[made]])
+    synthetic = np.arange(len(labels)) >= len(real)
+    shown = _thin(2 * labels + synthetic, max_points, seed)  # real and synthetic rows of a class share alike
+    labels, synthetic = labels[shown], synthetic[shown]
+    X = real_X[real[shown[~synthetic]]]
+    if synthetic_X is not None:
+        X = np.concatenate([X, synthetic_X[made[shown[synthetic] - len(real)]]])
+    points, method = _project(np.asarray(X, np.float64), labels, synthetic, seed)
     return RowMap(
-        points=points[shown],
-        class_ids=labels[shown].astype(np.int64),
-        synthetic=synthetic[shown],
-        method=method,
-        n_rows=n_rows,
+        points=points, class_ids=labels, synthetic=synthetic, method=method, n_rows=len(real) + len(made)
     )
 
 
-def _thin(positions: IntArray, groups: IntArray, limit: int, seed: int, purpose: str) -> IntArray:
-    """Keep at most `limit` positions: the groups above a common size are cut down to it, at random."""
+def _thin(groups: IntArray, limit: int, seed: int) -> IntArray:
+    """Return at most `limit` positions, ascending: groups above a common size are cut down to it, at random."""
     _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    if len(positions) <= limit:
-        return positions
-    share = max(
-        size for size in range(1, int(sizes.max()) + 1) if size == 1 or np.minimum(sizes, size).sum() <= limit
-    )
-    order = stream(seed, purpose).permutation(len(positions))
+    if len(groups) <= limit:
+        return np.arange(len(groups))
+    fitting = [size for size in range(1, int(sizes.max())) if np.minimum(sizes, size).sum() <= limit]
+    share = max(fitting, default=1)
+    order = stream(seed, "report.map").permutation(len(groups))
     order = order[np.argsort(group[order], kind="stable")]
     rank = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    return positions[np.sort(order[rank < share])][:limit]
+    return np.sort(order[rank < share])
 
 
-def _project(X: DoubleArray, labels: IntArray, synthetic: np.ndarray[Any, Any]) -> tuple[DoubleArray, str]:
+def _project(X: DoubleArray, labels: IntArray, synthetic: BoolArray, seed: int) -> tuple[DoubleArray, str]:
     from sklearn.decomposition import PCA
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
     real_X, real_labels = X[~synthetic], labels[~synthetic]
     n_classes = len(np.unique(real_labels))
     n_components = min(_MAX_COMPONENTS, len(real_X) - 1, X.shape[1])
-    pca = PCA(max(n_components, 1), svd_solver="full").fit(real_X)
+    pca = PCA(max(n_components, 1), svd_solver="randomized", random_state=seed).fit(real_X)
     Z = pca.transform(X)
     method = "principal components"
     if n_classes >= 3 and len(real_X) > 2 * n_classes and n_components >= 2:
