@@ -56,6 +56,7 @@ def query_neighbors(
     class_names: ClassNames,
     counts: IntArray,
     among: Sequence[int] | IntArray | None = None,
+    exclude: IntArray | None = None,
 ) -> list[Neighbor]:
     """Find the nearest rows of each query and say what they are.
 
@@ -71,6 +72,8 @@ def query_neighbors(
         Training rows of each class.
     among : class ids, optional
         Only rows of these classes, see `resolve_among`.
+    exclude : (n,) int64, optional
+        One row id per query that is not an answer to it: itself.
 
     Returns
     -------
@@ -88,7 +91,7 @@ def query_neighbors(
     if len(counts) != len(class_names):
         raise DataError(f"counts are of {len(counts)} classes, class_names of {len(class_names)}")
     mask: BoolArray | None = None if among is None else np.isin(labels, np.asarray(among, np.int64))
-    ids, similarity = index.search(X, k, among=mask)
+    ids, similarity = index.search(X, k, among=mask, exclude=exclude)
     groups = _group_names(counts)
     found = []
     for query, rank in zip(*np.nonzero(ids >= 0), strict=True):

@@ -10,6 +10,7 @@ from ltstore.sources.cifar import CifarSource
 from ltstore.sources.decode import decode_image, read_file
 from ltstore.sources.digits import DigitsSource
 from ltstore.sources.folder import FolderSource
+from ltstore.sources.images import ImagesSource
 from ltstore.sources.listing import ListSource, read_class_names
 from ltstore.sources.longtail import exp_cut, step_cut, stratified_holdout
 from ltstore.sources.opening import open_source
@@ -19,6 +20,7 @@ __all__ = [
     "CifarSource",
     "DigitsSource",
     "FolderSource",
+    "ImagesSource",
     "LabelledSource",
     "ListSource",
     "RelabelledSource",

@@ -193,8 +193,10 @@ def _assemble(
             or block.shape[1:] != (3 * SIDE * SIDE,)
         ):
             raise SourceError(f"{where}: expected data of shape (n, 3072) and uint8")
-        if len(column) != len(block) or not all(
-            isinstance(y, int) and 0 <= y < len(class_names) for y in column
+        if (
+            not isinstance(column, list)
+            or len(column) != len(block)
+            or not all(isinstance(y, int) and 0 <= y < len(class_names) for y in column)
         ):
             raise SourceError(f"{where}: expected {len(block)} labels in 0..{len(class_names) - 1}")
         pixels.append(block)

@@ -25,8 +25,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from ltstore.errors import ImageError
 from ltstore.types import RowStatus
 
-FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000")
-"""Pillow formats that are tried. No EPS or PDF: those run programs."""
+FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000")
+"""Pillow formats that are tried. No EPS or PDF: those run programs. (MPO is opened as JPEG.)"""
 
 _OUR_FAULT = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR}
 
@@ -124,13 +124,15 @@ def _open_without_waiting(name: str, flags: int) -> int:
 
 
 def _quiet_pillow() -> None:
-    # Pillow warns of bombs, damaged EXIF and odd metadata; the row's status says what matters. The standard
-    # context manager is not safe between threads, so one last-resort filter is added for Pillow's own
-    # modules; it stands behind any filter that the program has set.
-    if not any(
-        entry[0] == "ignore" and getattr(entry[3], "pattern", "") == _PILLOW for entry in warnings.filters
-    ):
-        warnings.filterwarnings("ignore", module=_PILLOW, append=True)
+    # Pillow warns of odd metadata and of bombs; the row's status says what matters. The standard context
+    # manager is not safe between threads, so two filters are added: metadata warnings of Pillow's own modules never
+    # reach anyone (as errors they would make a row's fate depend on the program's filters), bombs only where
+    # the program has no filter of its own.
+    for category, last in ((UserWarning, False), (Image.DecompressionBombWarning, True)):
+        if not any(
+            entry[2] is category and getattr(entry[3], "pattern", "") == _PILLOW for entry in warnings.filters
+        ):
+            warnings.filterwarnings("ignore", category=category, module=_PILLOW, append=last)
 
 
 _PILLOW = r"PIL\."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from ltstore.errors import SourceError, SourceNotFoundError
@@ -58,7 +57,7 @@ class FolderSource(LabelledSource):
             elif entry.is_dir():
                 classes.append(entry.name)
             else:
-                self.n_ignored["top_level" if _is_image(entry.name) else "suffix"] += 1
+                self.n_ignored["top_level" if is_image_name(entry.name) else "suffix"] += 1
         if not classes:
             loose = self.n_ignored["top_level"]
             found = f"{loose} images at its top level and no" if loose else "no images and no"
@@ -69,7 +68,7 @@ class FolderSource(LabelledSource):
         self._paths: list[str] = []
         labels: list[int] = []
         for label, name in enumerate(classes):
-            found_here = sorted(self._walk(name), key=os.fsencode)
+            found_here = walk_images(self._root, name, self.n_ignored)
             self._paths += found_here
             labels += [label] * len(found_here)
         if not self._paths:
@@ -79,33 +78,44 @@ class FolderSource(LabelledSource):
             )
         super().__init__([key_of(path) for path in self._paths], labels, [key_of(name) for name in classes])
 
-    def _walk(self, class_directory: str) -> Iterator[str]:
-        entered = set()
-        pending = [class_directory]
-        while pending:
-            current = pending.pop()
-            where = (self._root / current).stat()
-            if (where.st_dev, where.st_ino) in entered:
-                self.n_ignored["linked_twice"] += 1
-                continue
-            entered.add((where.st_dev, where.st_ino))
-            deeper = []
-            for entry in _listed(self._root / current):
-                if entry.name.startswith("."):
-                    self.n_ignored["hidden"] += 1
-                elif entry.is_dir():
-                    deeper.append(f"{current}/{entry.name}")
-                elif not _is_image(entry.name):
-                    self.n_ignored["suffix"] += 1
-                elif not entry.is_file():
-                    self.n_ignored["not_a_file"] += 1
-                else:
-                    yield f"{current}/{entry.name}"
-            pending += reversed(deeper)
-
     def fetch(self, position: int) -> bytes:
         """Return the file's bytes."""
         return read_file(self._root / self._paths[position], self._keys[position])
+
+
+def walk_images(root: Path, below: str, n_ignored: dict[str, int]) -> list[str]:
+    """Return the paths of the images under ``root / below``, relative to `root`, sorted by their bytes.
+
+    What is left out is counted in `n_ignored`; a directory reached before (a link, a loop) is not entered again.
+
+    Raises
+    ------
+    SourceError
+        A directory cannot be listed.
+    """
+    found = []
+    entered = set()
+    pending = [below]
+    while pending:
+        current = pending.pop()
+        where = (root / current).stat()
+        if (where.st_dev, where.st_ino) in entered:
+            n_ignored["linked_twice"] += 1
+            continue
+        entered.add((where.st_dev, where.st_ino))
+        for entry in _listed(root / current):
+            path = os.path.normpath(f"{current}/{entry.name}")
+            if entry.name.startswith("."):
+                n_ignored["hidden"] += 1
+            elif entry.is_dir():
+                pending.append(path)
+            elif not is_image_name(entry.name):
+                n_ignored["suffix"] += 1
+            elif not entry.is_file():
+                n_ignored["not_a_file"] += 1
+            else:
+                found.append(path)
+    return sorted(found, key=os.fsencode)
 
 
 def _listed(directory: Path) -> list[os.DirEntry[str]]:
@@ -116,5 +126,6 @@ def _listed(directory: Path) -> list[os.DirEntry[str]]:
         raise SourceError(f"cannot list {directory}: {err.strerror or err}") from err
 
 
-def _is_image(name: str) -> bool:
+def is_image_name(name: str) -> bool:
+    """Whether a file name ends in an image suffix, in any case."""
     return Path(name).suffix.lower() in SUFFIXES

@@ -11,12 +11,13 @@ from numpy.typing import ArrayLike
 from ltstore.errors import ConfigError, SourceError, SourceNotFoundError
 from ltstore.sources.cifar import TAR_SUFFIXES, CifarSource, is_cifar_directory
 from ltstore.sources.digits import DigitsSource
-from ltstore.sources.folder import FolderSource
+from ltstore.sources.folder import FolderSource, is_image_name
+from ltstore.sources.images import ImagesSource
 from ltstore.sources.listing import ListSource, looks_like_list
 from ltstore.sources.views import SelectedSource, relabelled
 from ltstore.types import ImageSource
 
-FORMATS = ("auto", "digits", "folder", "cifar", "list")
+FORMATS = ("auto", "digits", "folder", "cifar", "list", "images")
 _SPLIT_NAMES = frozenset({"train", "val", "valid", "validation", "test"})
 
 
@@ -29,6 +30,7 @@ def open_source(
     class_names: Sequence[str] | None = None,
     indices: ArrayLike | None = None,
     limit: int | None = None,
+    labelled: bool = True,
 ) -> ImageSource:
     """Open images by what they are.
 
@@ -41,8 +43,9 @@ def open_source(
         only sub-directories are named train, val, valid, validation or test.
     format : str
         "digits", "folder" (one directory per class), "cifar" (directory or tar), "list" (`path label` lines),
-        or "auto": a directory is cifar where it holds the pickles and folder otherwise; a file is cifar where
-        it is named .tar, .tar.gz, .tgz, .tar.xz or .tar.bz2, and list where its first line ends in an integer.
+        "images" (unlabelled: one file, or all under a directory), or "auto": a directory is cifar where it holds
+        the pickles and folder otherwise; a file is cifar where it is named .tar, .tar.gz, .tgz, .tar.xz or
+        .tar.bz2, and list where its first line ends in an integer.
     root : path, optional
         Where the relative paths of a list start; default the list's directory.
     class_names : sequence of str, optional
@@ -52,6 +55,8 @@ def open_source(
         Rows to take, in this order.
     limit : int, optional
         At most this many rows, after `indices`.
+    labelled : bool
+        Whether labels are wanted: without, "auto" takes a directory, or a file with an image suffix, as "images".
 
     Raises
     ------
@@ -66,7 +71,7 @@ def open_source(
     """
     if format not in FORMATS:
         raise ConfigError(f"unknown source format {format!r}: expected one of {', '.join(FORMATS)}")
-    kind = _detected(spec) if format == "auto" else format
+    kind = _detected(spec, labelled) if format == "auto" else format
     if root is not None and kind != "list":
         raise ConfigError(f"root is for list files only, and {spec} is opened as {kind}")
     source: ImageSource
@@ -76,6 +81,8 @@ def open_source(
         source = DigitsSource(split)
     elif kind == "cifar":
         source = CifarSource(spec, split)
+    elif kind == "images":
+        source = ImagesSource(spec)
     else:
         source = FolderSource(_split_directory(Path(spec), split))
     if indices is not None:
@@ -88,12 +95,14 @@ def open_source(
     return source if class_names is None else relabelled(source, class_names)
 
 
-def _detected(spec: str | Path) -> str:
+def _detected(spec: str | Path, labelled: bool) -> str:
     if str(spec) == "digits":
         return "digits"
     path = Path(spec)
     if path.is_dir():
-        return "cifar" if is_cifar_directory(path) else "folder"
+        if is_cifar_directory(path):
+            return "cifar"
+        return "folder" if labelled else "images"
     if not path.exists():
         raise SourceNotFoundError(
             f"no source {spec}: expected the word digits, or a path to class folders, CIFAR (directory or tar) "
@@ -101,6 +110,8 @@ def _detected(spec: str | Path) -> str:
         )
     if path.name.lower().endswith(TAR_SUFFIXES):
         return "cifar"
+    if not labelled and is_image_name(path.name):
+        return "images"
     if path.is_file() and looks_like_list(path):
         return "list"
     raise SourceError(
