@@ -9,10 +9,19 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_HOMES: dict[str, str] = {
-    "ArrayRows": "ltstore.rows",
-    "LtstoreError": "ltstore.errors",
+_ROOMS = {
+    "ltstore.encode": ("ingest", "open_encoder"),
+    "ltstore.errors": ("LtstoreError",),
+    "ltstore.linear": ("LinearModel", "TrainSettings", "load_model"),
+    "ltstore.rows": ("ArrayRows",),
+    "ltstore.sources": ("open_source",),
+    "ltstore.store": ("create_store", "open_store", "store_info", "verify"),
+    "ltstore.workflow": (
+        *("build_store_index", "compare", "evaluate", "make_subset", "predict"),
+        *("query_store", "quickstart", "sample", "select", "store_donors", "train"),
+    ),
 }
+_HOMES = {name: room for room, names in _ROOMS.items() for name in names}
 
 __all__ = ["__version__", *sorted(_HOMES)]
 

@@ -1,0 +1,170 @@
+"""Make a sampler ready for a selection, and materialise its rows beside the store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from ltstore.errors import ConfigError, DataError
+from ltstore.sampling import BaseSampler, balance_targets, make_sampler, materialize
+from ltstore.store import Store
+from ltstore.types import IntArray, Progress, SyntheticRows, no_progress
+from ltstore.workflow.selection import Selection, select
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleResult:
+    """What `sample` made."""
+
+    name: str
+    sampler: str
+    settings: Mapping[str, Any]
+    donors_by: str
+    n_rows: int
+    n_classes: int
+    empty_classes: int
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a plain dict."""
+        return asdict(self)
+
+
+def fit_sampler(
+    selection: Selection, name: str, settings: Mapping[str, Any] | None = None
+) -> tuple[BaseSampler, str]:
+    """Return the named sampler fitted to a selection, and what its donors were found by."""
+    selection.require_labels()
+    donors, reason = selection.donors()
+    return make_sampler(name, **(settings or {})).fit(selection.rows, selection.moments(), donors), reason
+
+
+def plan_targets(selection: Selection, per_class: int | None) -> IntArray:
+    """Return (C,) int64 synthetic rows of each class: `per_class` each, or up to the largest class."""
+    mode: Literal["balance", "per-class"] = "balance" if per_class is None else "per-class"
+    return balance_targets(selection.counts, mode=mode, per_class=per_class)
+
+
+def sample(
+    store: Path | str | Store,
+    *,
+    name: str,
+    sampler: str = "neighbor-gauss",
+    settings: Mapping[str, Any] | None = None,
+    split: str = "train",
+    subset: str | None = None,
+    per_class: int | None = None,
+    seed: int = 0,
+    dtype: str = "float16",
+    progress: Progress = no_progress,
+) -> SampleResult:
+    """Write synthetic rows, with their parents and donors, into the store's synthetic/NAME.
+
+    Parameters
+    ----------
+    per_class : int, optional
+        Synthetic rows of every class; left out, every class is filled up to the largest one.
+
+    Raises
+    ------
+    StoreNotFoundError, StoreExistsError, ConfigError, DataError, PlanMismatchError, StoreWriteError
+
+    Notes
+    -----
+    The same call again resumes a run that was killed, and the result does not depend on the kill.
+    """
+    selection = select(store, split, subset)
+    started = time.perf_counter()
+    fitted, donors_by = fit_sampler(selection, sampler, settings)
+    targets = plan_targets(selection, per_class)
+    if not targets.any():
+        raise ConfigError(
+            f"{selection.name!r} is balanced already: nothing to sample; use per_class to ask for rows all the same"
+        )
+    recorded = {
+        "sampler": fitted.name,
+        "sampler_settings": dict(fitted.settings),
+        "per_class": per_class,
+        "seed": seed,
+        "made_from": selection.made_from,
+        "donors_by": donors_by,
+    }
+    with selection.store.begin_split(
+        name,
+        n_rows=int(targets.sum()),
+        source_digest=selection.rows.digest,
+        dtype=dtype,
+        settings=recorded,
+        synthetic=True,
+    ) as writer:
+        materialize(fitted, targets, writer, seed=seed, progress=progress)
+    return SampleResult(
+        name=name,
+        sampler=fitted.name,
+        settings=dict(fitted.settings),
+        donors_by=donors_by,
+        n_rows=int(targets.sum()),
+        n_classes=int((targets > 0).sum()),
+        empty_classes=int((selection.counts == 0).sum()),
+        seconds=time.perf_counter() - started,
+    )
+
+
+class StoredSampler:
+    """A materialised set of synthetic rows, as a `ltstore.types.Sampler` that gives them out in order.
+
+    Raises
+    ------
+    DataError
+        The set was made from other rows than the selection's.
+    """
+
+    def __init__(self, selection: Selection, name: str) -> None:
+        split = selection.store.synthetic(name)
+        if split.source_digest != selection.rows.digest:
+            made_from = split.settings.get("made_from", {})
+            raise DataError(
+                f"synthetic rows {name!r} were made from {made_from} and not from the rows of {selection.name!r}: "
+                "sample again from these"
+            )
+        self._rows = split.rows(normalize=selection.rows.normalized)
+        order = np.argsort(self._rows.labels, kind="stable")
+        self.targets: IntArray = np.bincount(self._rows.labels, minlength=len(self._rows.class_names))
+        self._positions = np.split(order, np.cumsum(self.targets)[:-1])
+        self._name = name
+        self._settings = dict(split.settings)
+
+    @property
+    def name(self) -> str:
+        """The name of the set."""
+        return self._name
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The settings the set was made with."""
+        return self._settings
+
+    def fit(self, *_: object) -> StoredSampler:
+        """Return self: the rows are made already."""
+        return self
+
+    def sample(self, class_id: int, start: int, stop: int, *, seed: int, epoch: int = 0) -> SyntheticRows:
+        """Return rows [start, stop) of the class; `seed` and `epoch` were fixed when the set was made."""
+        positions = self._positions[class_id][start:stop]
+        if len(positions) < stop - start:
+            raise DataError(
+                f"synthetic rows {self._name!r} hold {len(self._positions[class_id])} rows of class {class_id}, "
+                f"asked for {stop}"
+            )
+        n = len(positions)
+        return SyntheticRows(
+            X=self._rows.take(positions),
+            labels=np.full(n, class_id, np.int64),
+            parent_ids=np.full((n, 0), -1, np.int64),
+            donor_ids=np.full((n, 0), -1, np.int64),
+        )

@@ -1,0 +1,122 @@
+"""Which rows a step works on, and what is derived from them and kept beside the store."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ltstore.errors import DataError, IndexNotFoundError, StoreWriteError
+from ltstore.neighbors import class_donors, row_donors
+from ltstore.provenance import record
+from ltstore.rows import class_counts
+from ltstore.stats import ClassMoments, class_moments, load_moments, save_moments
+from ltstore.store import RowView, Store, open_store
+from ltstore.types import Donors, IntArray, Progress, no_progress
+
+if TYPE_CHECKING:
+    from ltstore.neighbors.faiss_index import FaissIndex
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """The usable, unit-norm rows of a split or of a named subset of it.
+
+    Attributes
+    ----------
+    store : Store
+    split : str
+    subset : str or None
+    """
+
+    store: Store
+    split: str
+    subset: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of artefacts made from these rows: "train", or "train.SUBSET"."""
+        return self.split if self.subset is None else f"{self.split}.{self.subset}"
+
+    @cached_property
+    def rows(self) -> RowView:
+        """The rows (`ltstore.types.Rows`)."""
+        return self.store.split(self.split).rows(self.subset)
+
+    @cached_property
+    def counts(self) -> IntArray:
+        """(C,) int64 labelled rows of each class."""
+        return class_counts(self.rows)
+
+    @property
+    def made_from(self) -> dict[str, str | None]:
+        """What an artefact's record says of these rows."""
+        return {"split": self.split, "subset": self.subset, "rows": self.rows.digest}
+
+    @property
+    def index_path(self) -> Path:
+        """Directory of the index of these rows."""
+        return self.store.artefact_path("indexes", self.name)
+
+    def require_labels(self) -> None:
+        """Raise DataError unless some row has a label."""
+        if not self.counts.any():
+            raise DataError(f"split {self.name!r} of {self.store.path} has no labelled rows")
+
+    def moments(self, *, progress: Progress = no_progress) -> ClassMoments:
+        """Return the class moments of these rows: kept in stats/, made anew when the rows changed."""
+        path = self.store.artefact_path("stats", self.name).with_name(f"{self.name}.safetensors")
+        try:
+            return load_moments(path, rows_digest=self.rows.digest)
+        except (FileNotFoundError, DataError) as err:
+            logger.info("class moments of %s are made anew: %s", self.name, err)
+        moments = class_moments(self.rows, progress=progress)
+        try:
+            save_moments(moments, path, record("moments", settings={}, made_from=self.made_from))
+        except StoreWriteError as err:
+            logger.warning("class moments are not kept: %s", err)
+        return moments
+
+    def index(self) -> FaissIndex:
+        """Open the stored index of these rows; IndexNotFoundError says how to make it."""
+        from ltstore.neighbors import load_index  # loads faiss
+
+        try:
+            return load_index(self.index_path, rows=self.rows)
+        except IndexNotFoundError as err:
+            subset = f" --subset {self.subset}" if self.subset else ""
+            raise IndexNotFoundError(
+                f"no index of {self.name!r} in {self.store.path}: "
+                f"run `ltstore index {self.store.path} --split {self.split}{subset}`"
+            ) from err
+
+    def donors(self, k: int = 5) -> tuple[Donors, str]:
+        """Return the donors of every class and what they were found by: "index" or "class means"."""
+        try:
+            index = self.index()
+        except IndexNotFoundError:
+            return class_donors(self.moments().means, self.counts, k=k), "class means"
+        return row_donors(index, self.rows, self.counts, k=k), "index"
+
+
+def select(store: Path | str | Store, split: str = "train", subset: str | None = None) -> Selection:
+    """Choose rows of a store.
+
+    Parameters
+    ----------
+    store : path or Store
+    split : str
+    subset : str, optional
+
+    Raises
+    ------
+    StoreNotFoundError, IncompleteStoreError, StoreFormatError
+    """
+    opened = store if isinstance(store, Store) else open_store(store)
+    selection = Selection(store=opened, split=split, subset=subset)
+    selection.rows  # noqa: B018 - a missing split or subset is reported here, not in mid-work
+    return selection

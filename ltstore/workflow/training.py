@@ -1,0 +1,150 @@
+"""Train a head on a selection, with or without synthetic rows, and write the model directory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ltstore.errors import ConfigError
+from ltstore.linear import LinearModel, TrainResult, TrainSettings, train_closed_form, train_linear
+from ltstore.linear.training import CLOSED_FORMS
+from ltstore.store import Store
+from ltstore.stream import TrainingStream
+from ltstore.types import IntArray, Progress, Sampler, no_progress
+from ltstore.workflow.sampling import StoredSampler, fit_sampler, plan_targets
+from ltstore.workflow.selection import Selection, select
+
+HEADS = ("linear", *CLOSED_FORMS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOutcome:
+    """A trained model and what it took.
+
+    Attributes
+    ----------
+    model : LinearModel
+    targets : (C,) int64
+        Synthetic rows of each class.
+    seconds : float
+        Everything counted, from opened store to model.
+    n_passes : int
+        Passes over the rows; 0 for a closed form.
+    converged : bool
+    history : list of dict
+        One entry per pass.
+    """
+
+    model: LinearModel
+    targets: IntArray
+    seconds: float
+    n_passes: int
+    converged: bool
+    history: list[dict[str, float]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a plain dict: settings and figures, not the weights."""
+        return {
+            "settings": self.model.record["settings"],
+            "n_real": int(self.model.class_counts.sum()),
+            "n_synthetic": int(self.targets.sum()),
+            "n_passes": self.n_passes,
+            "converged": self.converged,
+            "seconds": self.seconds,
+            "history": self.history,
+        }
+
+
+def train(
+    store: Path | str | Store | Selection,
+    *,
+    split: str = "train",
+    subset: str | None = None,
+    head: str = "linear",
+    sampler: str = "none",
+    sampler_settings: Mapping[str, Any] | None = None,
+    synthetic: str | None = None,
+    per_class: int | None = None,
+    settings: TrainSettings | None = None,
+    out: Path | str | None = None,
+    progress: Progress = no_progress,
+) -> TrainOutcome:
+    """Train a linear head on the rows of a selection.
+
+    Parameters
+    ----------
+    store : path, Store or Selection
+    split, subset : str
+        Used where `store` is no Selection.
+    head : {"linear", "ncm", "gda", "ridge"}
+        A softmax head by the streaming solver, or a closed form: nearest class mean, Gaussian discriminant, ridge.
+    sampler : str
+        "none", or a sampler whose rows fill every class up to the largest one (or `per_class` rows each).
+    synthetic : str, optional
+        Use this materialised set (see `sample`) in place of a sampler.
+    settings : TrainSettings, optional
+        Loss, penalty, solver of the softmax head.
+    out : path, optional
+        Model directory to write; replaced whole if it is there.
+
+    Raises
+    ------
+    ConfigError, DataError, StoreNotFoundError, IncompleteStoreError, StoreWriteError
+    """
+    if head not in HEADS:
+        raise ConfigError(f"unknown head {head!r}; known: {', '.join(HEADS)}")
+    if sampler != "none" and synthetic is not None:
+        raise ConfigError("a sampler and a materialised synthetic set cannot both be used: choose one")
+    if head != "linear" and (sampler != "none" or synthetic is not None):
+        raise ConfigError(f"head {head!r} is a closed form of the class moments and takes no synthetic rows")
+    selection = store if isinstance(store, Selection) else select(store, split, subset)
+    selection.require_labels()
+    started = time.perf_counter()
+    settings = settings or TrainSettings()
+    common: dict[str, Any] = {
+        "encoder": selection.rows.encoder,
+        "encoder_spec": str(selection.store.split(selection.split).settings.get("encoder_spec", "")),
+        "normalized": selection.rows.normalized,
+        "made_from": selection.made_from | {"store": str(selection.store.path)},
+        "class_counts": selection.counts,
+    }
+    moments = selection.moments()
+    targets = np.zeros(len(selection.counts), np.int64)
+    used: Sampler | None = None
+    result: TrainResult
+    if head != "linear":
+        result = train_closed_form(head, moments, class_names=selection.store.class_names, **common)
+    else:
+        if synthetic is not None:
+            stored = StoredSampler(selection, synthetic)
+            used, targets = stored, stored.targets
+        elif sampler != "none":
+            used, _ = fit_sampler(selection, sampler, sampler_settings)
+            targets = plan_targets(selection, per_class)
+        stream = TrainingStream(selection.rows, sampler=used, targets=targets, seed=settings.seed)
+        result = train_linear(stream, settings, moments, progress=progress, **common)
+    source = {
+        "sampler": "none" if used is None else used.name,
+        "sampler_settings": {} if used is None else dict(used.settings),
+        "synthetic": synthetic,
+    }
+    record = dict(result.model.record)
+    record["settings"] = {**record["settings"], **source}
+    record["synthetic_counts"] = targets.tolist()
+    record["train_seconds"] = time.perf_counter() - started
+    outcome = TrainOutcome(
+        model=replace(result.model, record=record),
+        targets=targets,
+        seconds=record["train_seconds"],
+        n_passes=result.n_passes,
+        converged=result.converged,
+        history=[step._asdict() if hasattr(step, "_asdict") else asdict(step) for step in result.history],
+    )
+    if out is not None:
+        outcome.model.save(out)
+    return outcome
