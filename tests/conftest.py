@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from support.shell import Shell
+
 REAL_DATA = Path(os.environ.get("LTSTORE_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
@@ -16,3 +18,9 @@ def real_data() -> Path:
     if not REAL_DATA.is_dir():
         pytest.skip(f"no real data at {REAL_DATA} (set LTSTORE_TEST_DATA)")
     return REAL_DATA
+
+
+@pytest.fixture
+def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
+    """The command line, run in this process."""
+    return Shell(monkeypatch, capsys)

@@ -1,0 +1,69 @@
+"""Options that several commands share: one name, one help text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+StorePath = Annotated[Path, typer.Argument(metavar="STORE", help="The store, NAME.zarr.", show_default=False)]
+SourceArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE",
+        help="`digits`, a class-folder tree, a CIFAR python directory or tar, or a list file `path label`.",
+        show_default=False,
+    ),
+]
+SourceFormat = Annotated[str, typer.Option("--format", help="auto, digits, folder, cifar, list or images.")]
+Split = Annotated[str, typer.Option(help="Split of the store or source.")]
+Subset = Annotated[str | None, typer.Option(help="Named subset of the split (see `ltstore subset`).")]
+Root = Annotated[Path | None, typer.Option(help="Directory that a list file's paths start from.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random in this command.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+BatchSize = Annotated[str, typer.Option(help="Images per encoder call, or auto.")]
+Workers = Annotated[str, typer.Option(help="Decoding threads, or auto.")]
+EncoderConfig = Annotated[
+    Path | None,
+    typer.Option(help="TOML file with the preprocessing of an onnx encoder. Default: FILE.toml beside it."),
+]
+EncoderOptions = Annotated[
+    list[str] | None,
+    typer.Option("--encoder-option", metavar="KEY=VALUE", help="One preprocessing setting; repeat for more."),
+]
+SamplerOptions = Annotated[
+    list[str] | None,
+    typer.Option("--sampler-option", metavar="KEY=VALUE", help="One setting of the sampler; repeat for more."),
+]
+
+
+def parse_options(pairs: list[str] | None, flag: str) -> dict[str, Any]:
+    """Turn ["size=224", "mean=[0.5, 0.5]", "resize=bicubic"] into a dict; values are TOML, else text."""
+    import tomllib
+
+    options: dict[str, Any] = {}
+    for pair in pairs or []:
+        key, equals, text = pair.partition("=")
+        if not equals or not key.strip():
+            raise typer.BadParameter(f"{pair!r} is not KEY=VALUE", param_hint=flag)
+        try:
+            options[key.strip()] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            options[key.strip()] = text.strip()
+    return options
+
+
+def parse_encoder_options(pairs: list[str] | None) -> dict[str, Any] | None:
+    """Return the --encoder-option pairs as a dict, None where there are none."""
+    return parse_options(pairs, "--encoder-option") or None
+
+
+def number_or_auto(text: str, flag: str) -> int | str:
+    """Return "auto" or a positive int."""
+    if text == "auto":
+        return text
+    if not text.isdigit() or int(text) < 1:
+        raise typer.BadParameter(f"expected a positive number or auto, found {text!r}", param_hint=flag)
+    return int(text)

@@ -1,0 +1,404 @@
+"""The only place that prints. Results go to stdout, progress and notes to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import ProgressColumn, Task
+    from rich.text import Text
+
+    from ltstore.encode import IngestReport
+    from ltstore.metrics import Estimate
+    from ltstore.store import VerifyReport
+    from ltstore.types import Encoder, Progress
+    from ltstore.workflow import EvaluateResult, Prediction, QuickstartResult, TrainOutcome
+
+
+def line(text: str = "") -> None:
+    """Print one plain line on stdout."""
+    print(text)
+
+
+def note(text: str) -> None:
+    """Print one plain line on stderr: what was decided, what to do next."""
+    print(text, file=sys.stderr)
+
+
+def error(text: str) -> None:
+    """Print the one line of an error on stderr."""
+    flat = " ".join(text.split("\n"))
+    print(f"error: {flat}", file=sys.stderr)
+
+
+def warning(text: str) -> None:
+    """Print a warning line on stderr."""
+    print(f"warning: {text}", file=sys.stderr)
+
+
+def json_out(data: Any) -> None:
+    """Print JSON on stdout: one document, UTF-8, never NaN."""
+    print(json.dumps(data, ensure_ascii=False, allow_nan=False, indent=2))
+
+
+def console() -> Console:
+    """Return the stdout console; wide enough for tables when it is not a terminal."""
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=160, soft_wrap=False)
+
+
+def table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    *,
+    title: str | None = None,
+    left: Sequence[str] = (),
+    best: Mapping[str, int] | None = None,
+) -> None:
+    """Print a table; numbers to the right, `left` columns to the left, `best` cells ({column: row}) bold."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in columns:
+        grid.add_column(name, justify="left" if name in left else "right", overflow="fold")
+    for number, row in enumerate(rows):
+        cells = []
+        for name, value in zip(columns, row, strict=True):
+            bold = best is not None and best.get(name) == number
+            cells.append(Text(_cell(value), style="bold" if bold else ""))
+        grid.add_row(*cells)
+    console().print(grid)
+
+
+def pairs(items: Sequence[tuple[str, Any]]) -> None:
+    """Print label / value lines."""
+    width = max((len(label) for label, _ in items), default=0)
+    for label, value in items:
+        print(f"{label:<{width}}  {_cell(value)}")
+
+
+def percent(value: float | None) -> str:
+    """Return "54.7", or "n/a" where there is nothing to measure."""
+    return "n/a" if value is None else f"{100 * value:.1f}"
+
+
+def size(n_bytes: float) -> str:
+    """Return bytes as "12.3 MB"."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.1f} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.1f} TB"
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "n/a"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return str(value)
+
+
+@contextmanager
+def progress(title: str, total: int | None, unit: str = "rows") -> Iterator[Progress]:
+    """Show a bar with rate, ETA and where the time goes, on a terminal's stderr; nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda rows, seconds: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    spent: dict[str, float] = {}
+    started = time.monotonic()
+    columns: list[ProgressColumn] = [
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        _rate_column(started, unit),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[shares]}", style="dim"),
+    ]
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=total, shares="")
+
+        def advance(rows: int, seconds: Mapping[str, float]) -> None:
+            for stage, value in seconds.items():
+                spent[stage] = spent.get(stage, 0.0) + value
+            whole = sum(spent.values())
+            shares = (
+                " ".join(f"{stage} {100 * value / whole:.0f}%" for stage, value in spent.items())
+                if whole
+                else ""
+            )
+            bar.update(task, advance=rows, shares=shares)
+
+        yield advance
+
+
+def _rate_column(started: float, unit: str) -> ProgressColumn:
+    from rich.progress import ProgressColumn
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.completed / max(time.monotonic() - started, 1e-9):,.0f} {unit}/s")
+
+    return Rate()
+
+
+def records(items: Sequence[Mapping[str, Any]], left: Sequence[str] = ()) -> None:
+    """Print equal-keyed records as a table."""
+    if items:
+        columns = list(items[0])
+        table([c.replace("_", " ") for c in columns], [list(item.values()) for item in items], left=left)
+
+
+def ingest_summary(report: IngestReport, store: Path, split: str, encoder: Encoder) -> None:
+    """Print what an ingest did and what limited it."""
+    shares = ", ".join(f"{stage} {share:.0%}" for stage, share in report.shares.items())
+    kept = report.n_rows - report.n_encoded
+    items: list[tuple[str, Any]] = [
+        ("store", f"{store}, split {split}"),
+        ("encoder", f"{encoder.spec} on {encoder.device}, {encoder.identity.n_features} features"),
+        ("rows", f"{report.n_rows:,}" + (f" ({kept:,} were there already)" if kept else "")),
+        ("failed", _failures(report.failures)),
+    ]
+    if report.n_encoded:
+        items.append(("time", f"{report.seconds:.1f} s, {report.images_per_second:,.0f} images/s ({shares})"))
+    pairs(items)
+    if report.n_failed:
+        warning(
+            f"{report.n_failed:,} images have no embedding; their rows are kept with the reason (`ltstore info`)"
+        )
+
+
+def _failures(failures: Mapping[str, int]) -> str:
+    found = {name: count for name, count in failures.items() if count}
+    return ", ".join(f"{count:,} {name.lower()}" for name, count in found.items()) or "none"
+
+
+def store_facts(facts: Mapping[str, Any]) -> None:
+    """Print what `store_info` found."""
+    encoder = facts["encoder"]
+    weights = f"/{encoder['weights']}" if encoder["weights"] else ""
+    pairs(
+        [
+            ("store", facts["path"]),
+            ("format", f"version {facts['format_version']}"),
+            ("encoder", f"{encoder['encoder']}:{encoder['model']}{weights}, {encoder['n_features']} features"),
+            ("classes", facts["n_classes"]),
+            ("size", size(facts["n_bytes"])),
+        ]
+    )
+    rows = [
+        (
+            kind,
+            name,
+            split["n_rows"],
+            split["dtype"],
+            _failures(split["failures"]),
+            split["classes"]["largest"],
+            split["classes"]["smallest"],
+            _state(split),
+        )
+        for kind in ("splits", "synthetic")
+        for name, split in facts[kind].items()
+    ]
+    if rows:
+        columns = ("kind", "name", "rows", "dtype", "failed", "largest class", "smallest class", "state")
+        table(columns, rows, left=("kind", "name", "state", "failed"))
+    subsets = [
+        (name, subset, entry["n_rows"], entry["classes"]["largest"], entry["classes"]["smallest"], _rule(entry))
+        for name, split in facts["splits"].items()
+        for subset, entry in split["subsets"].items()
+    ]
+    if subsets:
+        table(
+            ("split", "subset", "rows", "largest class", "smallest class", "rule"),
+            subsets,
+            left=("split", "subset", "rule"),
+        )
+    for kind in ("indexes", "stats"):
+        if facts[kind]:
+            pairs([(kind, ", ".join(facts[kind]))])
+
+
+def _rule(subset: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in subset["settings"].items() if value is not None)
+
+
+def _state(split: Mapping[str, Any]) -> str:
+    if split["complete"]:
+        return "complete"
+    return f"{split['rows_written']:,} of {split['n_rows']:,} rows written; the same command again resumes"
+
+
+def verify_summary(report: VerifyReport, store: Path) -> None:
+    """Print what `verify` found."""
+    for problem in report.problems:
+        parts = [problem.split or str(store), problem.array]
+        parts += [f"shard {problem.shard}"] if problem.shard is not None else []
+        parts += [f"chunk {problem.chunk}"] if problem.chunk is not None else []
+        parts += [f"rows {problem.rows[0]:,}..{problem.rows[1] - 1:,}"] if problem.rows is not None else []
+        line(f"{', '.join(part for part in parts if part)}: {problem.message}")
+    for text in report.notes:
+        note(f"note: {text}")
+    state = "whole" if report.ok else f"damaged: {len(report.problems)} problems"
+    line(f"{store}: {state}; {report.n_shards:,} shards, {size(report.n_bytes)}, {report.seconds:.1f} s")
+
+
+def neighbors(name: str, answers: Sequence[Mapping[str, Any]]) -> None:
+    """Print the neighbours of one query."""
+    table(
+        ("rank", "class", "class rows", "group", "similarity", "row", "key"),
+        [
+            (
+                i + 1,
+                a["class_name"],
+                a["class_count"],
+                a["group"],
+                f"{a['similarity']:.4f}",
+                a["row_id"],
+                a["key"],
+            )
+            for i, a in enumerate(answers)
+        ],
+        title=name,
+        left=("class", "group", "key"),
+    )
+
+
+def donors(classes: Sequence[Mapping[str, Any]], reason: str, limit: int) -> None:
+    """Print the donors of the smallest classes."""
+    shown = classes[: limit or None]
+    table(
+        ("class", "rows", "group", "donors (share, similarity)"),
+        [
+            (
+                c["class"],
+                c["rows"],
+                c["group"],
+                ", ".join(f"{d['class']} ({d['weight']:.0%}, {d['similarity']:.2f})" for d in c["donors"]),
+            )
+            for c in shown
+        ],
+        left=("class", "group", "donors (share, similarity)"),
+    )
+    if not classes:
+        note("no class needs a donor: no class is much larger than another")
+    note(f"found by {reason}; {len(shown)} of {len(classes)} borrowing classes shown")
+
+
+def train_summary(outcome: TrainOutcome, out: Path) -> None:
+    """Print what a training did."""
+    settings = outcome.model.record["settings"]
+    passes = (
+        "closed form"
+        if not outcome.n_passes
+        else (
+            f"{outcome.n_passes} passes, "
+            + ("converged" if outcome.converged else "stopped at the limit of passes")
+        )
+    )
+    pairs(
+        [
+            ("model", str(out)),
+            ("rows", f"{outcome.model.class_counts.sum():,} real + {outcome.targets.sum():,} synthetic"),
+            ("settings", ", ".join(f"{key} {_cell(value)}" for key, value in settings.items())),
+            ("time", f"{outcome.seconds:.2f} s, {passes}"),
+        ]
+    )
+    note(f"next: ltstore evaluate {out} --store {outcome.model.record['made_from']['store']} --split test")
+
+
+def evaluations(result: EvaluateResult, train_seconds: Mapping[str, float] | None = None) -> None:
+    """Print models side by side; the best of each column is bold."""
+    names = ("overall", "balanced", "many", "medium", "few")
+    columns = ["model", *names, "worst class", "ECE", "gain"] + (["train s"] if train_seconds else [])
+    rows: list[list[Any]] = []
+    values: dict[str, list[float]] = {name: [] for name in names}
+    for one in result.models:
+        e = one.evaluation
+        cells: list[Any] = [one.name]
+        for name in names:
+            estimate = getattr(e, name)
+            values[name].append(-1.0 if estimate is None else estimate.value)
+            cells.append("n/a" if estimate is None else _with_interval(estimate))
+        cells.append(f"{e.worst.name} {percent(e.worst.accuracy)}")
+        cells.append("n/a" if e.ece is None else f"{e.ece.value:.3f}")
+        gain, low, high = one.gain
+        is_baseline = one is result.models[result.baseline]
+        cells.append("baseline" if is_baseline else f"{100 * gain:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]")
+        if train_seconds:
+            cells.append(f"{train_seconds[one.name]:.2f}")
+        rows.append(cells)
+    best = {name: column.index(max(column)) for name, column in values.items()}
+    table(columns, rows, left=("model", "worst class"), best=best)
+    note("accuracy in %, 95 % bootstrap half-width after ±; gain in overall accuracy over the baseline")
+
+
+def _with_interval(estimate: Estimate) -> str:
+    if estimate.low is None or estimate.high is None:
+        return percent(estimate.value)
+    return f"{100 * estimate.value:.1f} ±{50 * (estimate.high - estimate.low):.1f}"
+
+
+def prediction_writer(style: str) -> Callable[[Prediction], None]:
+    """Return what prints one prediction: as "csv" lines, a "json" line or "text"."""
+    if style == "json":
+        return lambda answer: print(json.dumps(answer.to_json(), ensure_ascii=False))
+    if style == "csv":
+        import csv
+
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(("key", "rank", "class", "probability", "error"))
+
+        def write(answer: Prediction) -> None:
+            if answer.error is not None:
+                writer.writerow((answer.key, "", "", "", answer.error))
+            for rank, (name, value) in enumerate(zip(answer.classes, answer.probabilities, strict=True), 1):
+                writer.writerow((answer.key, rank, name, f"{value:.6f}", ""))
+
+        return write
+
+    def text(answer: Prediction) -> None:
+        found = "  ".join(
+            f"{name} {100 * value:.1f}%"
+            for name, value in zip(answer.classes, answer.probabilities, strict=True)
+        )
+        print(f"{answer.key}  {found if answer.error is None else 'error: ' + answer.error}")
+
+    return text
+
+
+def quickstart_summary(result: QuickstartResult) -> None:
+    """Print the comparison and what to try next."""
+    evaluations(result.evaluation, result.train_seconds)
+    line(f"done in {result.seconds:.1f} s: {result.n_train:,} training rows, {result.n_test:,} test rows")
+    line(f"report: {result.report}")
+    line()
+    line("try next:")
+    store, subset = result.store, result.subset
+    for command in (
+        f"ltstore info {store}",
+        f"ltstore query {store} --subset {subset} --row 0 --among tail -k 5",
+        f"ltstore donors {store} --subset {subset}",
+        "ltstore ingest YOUR/IMAGES yours.zarr --encoder open_clip:ViT-B-32/laion2b_s34b_b79k",
+        "ltstore train yours.zarr --sampler neighbor-gauss --out models/first",
+    ):
+        line(f"  {command}")

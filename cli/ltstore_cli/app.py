@@ -1,0 +1,136 @@
+"""The command line's frame: one Typer app, one file per command, one place that turns errors into exit codes.
+
+Exit codes: 0 done, 1 an error of the data or the machine (one line on stderr), 2 wrong usage, 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ltstore.errors import ConfigError, LtstoreError
+from ltstore_cli import _render
+
+COMMANDS = (
+    "quickstart",
+    "ingest",
+    "info",
+    "verify",
+    "subset",
+    "index",
+    "query",
+    "donors",
+    "sample",
+    "train",
+    "evaluate",
+    "predict",
+    "doctor",
+)
+
+app = typer.Typer(
+    name="ltstore",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from ltstore import __version__
+
+        _render.line(f"ltstore {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def frame(
+    context: typer.Context,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="TOML file of defaults, one table per command; flags win over it."),
+    ] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,  # noqa: ARG001 - read by main
+    version: Annotated[  # noqa: ARG001 - its callback does it
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Long-tailed classification on frozen vision embeddings.
+
+    Images go in once (ingest); everything after that works on the store of their embeddings.
+    New here? `ltstore quickstart` runs the whole chain on real images in under a minute.
+    """
+    if config is not None:
+        context.default_map = _read_config(config, context)
+
+
+def _read_config(path: Path, context: typer.Context) -> dict[str, Any]:
+    """Return {command: {parameter: value}} of a TOML file; unknown tables and keys are refused."""
+    import difflib
+    import tomllib
+
+    def refuse(what: str, name: str, known: list[str]) -> ConfigError:
+        near = difflib.get_close_matches(name, known, 1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+        return ConfigError(f"{path}: unknown {what} {name!r}; {hint}")
+
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as err:
+        raise ConfigError(f"cannot read --config {path}: {err.strerror}") from err
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
+        raise ConfigError(f"{path} is not valid TOML: {err}") from err
+    group: Any = context.command
+    for command, table in tables.items():
+        if command not in group.commands or not isinstance(table, dict):
+            raise refuse("table", f"{command}", sorted(group.commands))
+        known = sorted(p.name for p in group.commands[command].params if p.name != "help")
+        for key in table:
+            if key.replace("-", "_") not in known:
+                raise refuse(f"key in [{command}]:", key, known)
+    return {
+        command: {key.replace("-", "_"): value for key, value in table.items()}
+        for command, table in tables.items()
+    }
+
+
+for _name in COMMANDS:
+    _module = import_module(f"ltstore_cli.{_name}")
+    app.command(_name)(getattr(_module, _name))
+
+
+def main() -> None:
+    """Entry point of the `ltstore` script."""
+    debug = "--debug" in sys.argv[1:]
+    try:
+        app()
+    except LtstoreError as err:
+        if debug:
+            raise
+        _render.error(str(err))
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        _render.error("interrupted; what was committed is kept, the same command again resumes")
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        sys.stderr.close()
+        raise SystemExit(1) from None
+    except MemoryError as err:
+        if debug:
+            raise
+        _render.error(f"out of memory: {err}")
+        raise SystemExit(1) from None
+    except Exception as err:
+        if debug:
+            raise
+        _render.error(f"internal error ({type(err).__name__}: {err}); run with --debug for the traceback")
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

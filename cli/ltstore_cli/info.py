@@ -1,0 +1,20 @@
+"""ltstore info: what is inside a store."""
+
+from __future__ import annotations
+
+from ltstore_cli import _render
+from ltstore_cli._options import Json, StorePath
+
+
+def info(store: StorePath, json: Json = False) -> None:
+    """Show what a store holds: splits, rows, failures, subsets, indexes, synthetic rows, encoder.
+
+    Example: `ltstore info birds.zarr`
+    """
+    from ltstore.store import store_info
+
+    facts = store_info(store)
+    if json:
+        _render.json_out(facts)
+    else:
+        _render.store_facts(facts)

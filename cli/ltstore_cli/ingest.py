@@ -1,0 +1,123 @@
+"""ltstore ingest: images to embeddings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ltstore_cli import _render
+from ltstore_cli._options import (
+    BatchSize,
+    Device,
+    EncoderConfig,
+    EncoderOptions,
+    Json,
+    Root,
+    SourceArgument,
+    SourceFormat,
+    Split,
+    StorePath,
+    Workers,
+    number_or_auto,
+    parse_encoder_options,
+)
+
+if TYPE_CHECKING:
+    from ltstore.types import Encoder
+
+
+def ingest(
+    source: SourceArgument,
+    store: StorePath,
+    split: Split = "train",
+    source_format: SourceFormat = "auto",
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            help="pixels, open_clip:ARCH/TAG, open_clip:ARCH/CHECKPOINT or onnx:FILE. "
+            "Default: the one the store was made with.",
+        ),
+    ] = None,
+    features: Annotated[str, typer.Option(help="projected or penultimate.")] = "projected",
+    encoder_config: EncoderConfig = None,
+    encoder_option: EncoderOptions = None,
+    root: Root = None,
+    classes: Annotated[
+        Path | None, typer.Option(help="Class names, one per line, in the order of the labels.")
+    ] = None,
+    indices: Annotated[
+        Path | None, typer.Option(help="Ingest only these rows of the source: .npy or text, in this order.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Ingest only the first N rows.")] = None,
+    batch_size: BatchSize = "auto",
+    workers: Workers = "auto",
+    device: Device = "auto",
+    dtype: Annotated[str, typer.Option(help="Type on disk: float16 or float32.")] = "float16",
+    json: Json = False,
+) -> None:
+    """Encode images into a store. The same command again resumes a run that was stopped.
+
+    Images that cannot be read keep their row, with the reason; nothing shifts.
+
+    Example: `ltstore ingest photos/train birds.zarr --encoder open_clip:ViT-B-32/laion2b_s34b_b79k`
+    """
+    from ltstore.encode import ingest as ingest_source
+    from ltstore.encode import open_encoder
+    from ltstore.errors import ConfigError
+    from ltstore.sources import open_source, read_class_names, read_indices
+    from ltstore.store import open_store
+    from ltstore.workflow.encoders import recorded_spec, reopen_encoder
+
+    batch, n_workers = number_or_auto(batch_size, "--batch-size"), number_or_auto(workers, "--workers")
+    options = parse_encoder_options(encoder_option)
+    existing = open_store(store) if (store / "zarr.json").exists() else None
+    class_names = read_class_names(classes) if classes else None
+    if existing is not None:
+        if class_names is not None and tuple(class_names) != existing.class_names:
+            raise ConfigError(f"--classes {classes} differs from the classes of {store}: leave it out")
+        class_names = existing.class_names
+    images = open_source(
+        source,
+        split=split,
+        format=source_format,
+        root=root,
+        class_names=class_names,
+        indices=None if indices is None else read_indices(indices),
+        limit=limit,
+    )
+    used: Encoder
+    if encoder is not None:
+        used = open_encoder(
+            encoder, device=device, features=features, options=options, config=encoder_config, source=images
+        )
+    elif existing is not None:
+        used = reopen_encoder(
+            existing.encoder, recorded_spec(existing), device=device, options=options, config=encoder_config
+        )
+    elif source == "digits":
+        used = open_encoder("pixels", source=images)
+    else:
+        raise typer.BadParameter(
+            "a new store needs an encoder, e.g. open_clip:ViT-B-32/laion2b_s34b_b79k", param_hint="--encoder"
+        )
+    with _render.progress(f"ingest {split}", images.n_samples, "images") as progress:
+        report = ingest_source(
+            images,
+            used,
+            store,
+            split,
+            batch_size=batch,
+            n_workers=n_workers,
+            dtype=dtype,
+            class_names=class_names,
+            progress=progress,
+        )
+    if json:
+        _render.json_out(report.to_json())
+    else:
+        _render.ingest_summary(report, store, split, used)
+    if report.n_failed and report.n_failed == report.n_rows:
+        _render.error(f"none of the {report.n_rows:,} images could be encoded: see `ltstore info {store}`")
+        raise typer.Exit(1)

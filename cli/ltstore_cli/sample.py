@@ -1,0 +1,63 @@
+"""ltstore sample: synthetic embeddings for tail classes."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ltstore_cli import _render
+from ltstore_cli._options import Json, SamplerOptions, Seed, Split, StorePath, Subset, parse_options
+
+
+def sample(
+    store: StorePath,
+    name: Annotated[str, typer.Option(help="Name of the set of synthetic rows.")],
+    sampler: Annotated[str, typer.Option(help="neighbor-gauss or duplicate.")] = "neighbor-gauss",
+    sampler_option: SamplerOptions = None,
+    split: Split = "train",
+    subset: Subset = None,
+    per_class: Annotated[
+        int | None, typer.Option(min=1, help="Rows of every class; default: fill up to the largest class.")
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="Type on disk: float16 or float32.")] = "float16",
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Write synthetic rows, each with its parent row and donor classes, beside the real ones.
+
+    Training can also make them on the way (`ltstore train --sampler`): this is for looking at them, for
+    export, and for training many heads on the same rows.
+
+    Example: `ltstore sample birds.zarr --name ng --sampler neighbor-gauss`
+    """
+    from ltstore.workflow import sample as sample_rows
+
+    with _render.progress("sample", None) as progress:
+        result = sample_rows(
+            store,
+            name=name,
+            sampler=sampler,
+            settings=parse_options(sampler_option, "--sampler-option"),
+            split=split,
+            subset=subset,
+            per_class=per_class,
+            seed=seed,
+            dtype=dtype,
+            progress=progress,
+        )
+    if json:
+        _render.json_out(result.to_json())
+        return
+    _render.pairs(
+        [
+            ("synthetic rows", f"{result.n_rows:,} in {result.n_classes} classes"),
+            ("name", result.name),
+            ("sampler", f"{result.sampler} {dict(result.settings)}"),
+            ("donors by", result.donors_by),
+            ("seconds", f"{result.seconds:.2f}"),
+        ]
+    )
+    if result.empty_classes:
+        _render.warning(f"{result.empty_classes} classes have no real row and got no synthetic one")
+    _render.note(f"next: ltstore train {store} --split {split} --synthetic {name} --out MODEL")

@@ -1,0 +1,83 @@
+"""ltstore train: a linear head on a store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ltstore_cli import _render
+from ltstore_cli._options import Json, SamplerOptions, Seed, Split, StorePath, Subset, parse_options
+
+
+def train(
+    store: StorePath,
+    out: Annotated[Path, typer.Option(help="Model directory to write.")],
+    split: Split = "train",
+    subset: Subset = None,
+    head: Annotated[
+        str, typer.Option(help="linear (softmax), or a closed form: ncm (nearest class mean), gda (Gaussian).")
+    ] = "linear",
+    loss: Annotated[
+        str, typer.Option(help="la (logit-adjusted by the prior of the rows fed) or ce (plain).")
+    ] = "la",
+    tau: Annotated[float | None, typer.Option(help="Strength of the adjustment.")] = None,
+    sampler: Annotated[
+        str, typer.Option(help="none, neighbor-gauss or duplicate: synthetic rows made while training.")
+    ] = "none",
+    sampler_option: SamplerOptions = None,
+    per_class: Annotated[
+        int | None, typer.Option(min=1, help="Synthetic rows of every class; default: up to the largest.")
+    ] = None,
+    synthetic: Annotated[
+        str | None, typer.Option(help="Use this set made by `ltstore sample` in place of a sampler.")
+    ] = None,
+    l2: Annotated[float | None, typer.Option(help="Strength of the penalty.")] = None,
+    penalty: Annotated[str | None, typer.Option(help="whitened or plain.")] = None,
+    max_passes: Annotated[int | None, typer.Option(min=1, help="Most passes over the rows.")] = None,
+    tolerance: Annotated[float | None, typer.Option(help="Stop at this relative gradient.")] = None,
+    backend: Annotated[str | None, typer.Option(help="auto, numba or reference.")] = None,
+    seed: Seed = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace a model that is there.")] = False,
+    json: Json = False,
+) -> None:
+    """Train a head on real rows, with synthetic rows for the tail if asked, and write a model directory.
+
+    Example: `ltstore train birds.zarr --sampler neighbor-gauss --out models/ng`
+    """
+    from ltstore.errors import StoreExistsError
+    from ltstore.linear import TrainSettings
+    from ltstore.workflow import train as train_head
+
+    if out.exists() and not force:
+        raise StoreExistsError(f"{out} exists: choose another --out, or --force to replace it")
+    given = {
+        "loss": loss,
+        "tau": tau,
+        "l2": l2,
+        "penalty": penalty,
+        "max_passes": max_passes,
+        "tolerance": tolerance,
+        "backend": backend,
+        "seed": seed,
+    }
+    settings = TrainSettings.from_mapping({key: value for key, value in given.items() if value is not None})
+    with _render.progress("train", settings.max_passes, "passes") as progress:
+        outcome = train_head(
+            store,
+            split=split,
+            subset=subset,
+            head=head,
+            sampler=sampler,
+            sampler_settings=parse_options(sampler_option, "--sampler-option"),
+            synthetic=synthetic,
+            per_class=per_class,
+            settings=settings,
+            out=out,
+            progress=progress,
+        )
+    if json:
+        _render.json_out(outcome.to_json() | {"model": str(out)})
+    else:
+        _render.train_summary(outcome, out)

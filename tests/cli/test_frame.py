@@ -1,0 +1,100 @@
+"""The command line's frame: help, exit codes, one-line errors, defaults from TOML."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from ltstore_cli.app import COMMANDS, app
+from support.shell import Shell
+
+HEAVY = (
+    "numpy",
+    "torch",
+    "open_clip",
+    "onnxruntime",
+    "faiss",
+    "zarr",
+    "matplotlib",
+    "numba",
+    "sklearn",
+    "pyarrow",
+    "PIL",
+)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import ltstore",
+        "import ltstore_cli.app",
+        "import sys, ltstore_cli.app as a; sys.argv = ['ltstore', '--help']\ntry: a.main()\nexcept SystemExit: pass",
+    ],
+)
+def test_nothing_heavy_is_imported(code: str) -> None:
+    check = f"{code}\nimport sys\nprint('LOADED', [m for m in {HEAVY!r} if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout
+    assert out.strip().endswith("LOADED []")
+
+
+def test_help_answers_fast() -> None:
+    best = float("inf")
+    for _ in range(3):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "ltstore_cli.app", "--help"], capture_output=True, check=True)
+        best = min(best, time.perf_counter() - start)
+    assert best < 0.5
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command: str, shell: Shell) -> None:
+    result = shell(command, "--help")
+    assert result.code == 0
+    assert f"ltstore {command}" in result.out
+    assert "Example" in result.out
+
+
+def test_every_reporting_command_has_json() -> None:
+    group = get_command(app)
+    for name, command in group.commands.items():  # type: ignore[attr-defined]
+        assert any("--json" in parameter.opts for parameter in command.params), name
+
+
+def test_the_installed_script_runs() -> None:
+    script = Path(sys.executable).parent / "ltstore"
+    out = subprocess.run([script, "--version"], capture_output=True, text=True, check=True).stdout
+    assert out.startswith("ltstore ")
+
+
+def test_usage_errors_exit_2_and_name_the_nearest(shell: Shell) -> None:
+    assert shell("trian").code == 2
+    assert "train" in shell("trian").err
+    assert shell("ingest", "a", "b", "--bogus").code == 2
+
+
+def test_missing_store_is_one_line(shell: Shell, tmp_path: Path) -> None:
+    for command in (["info"], ["verify"], ["index"], ["donors"], ["subset", "name"]):
+        result = shell(command[0], str(tmp_path / "no.zarr"), *command[1:])
+        assert result.code == 1
+        assert result.err.startswith("error: ")
+        assert result.err.count("\n") == 1
+        assert "no.zarr" in result.err
+        assert "Traceback" not in result.err
+
+
+def test_config_gives_defaults_and_refuses_unknown_keys(shell: Shell, tmp_path: Path) -> None:
+    config = tmp_path / "c.toml"
+    config.write_text("[train]\ntaau = 1\n")
+    result = shell("--config", str(config), "info", "x")
+    assert (result.code, "taau" in result.err, "'tau'" in result.err) == (1, True, True)
+    config.write_text("[tran]\n")
+    assert "'train'" in shell("--config", str(config), "info", "x").err
+    config.write_text("not toml")
+    assert "not valid TOML" in shell("--config", str(config), "info", "x").err
+    config.write_text('[quickstart]\nimbalance = "many"\n')
+    assert shell("--config", str(config), "quickstart").code == 2
