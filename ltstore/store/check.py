@@ -12,11 +12,21 @@ from typing import Any
 from ltstore.atomic import TEMPORARY_SUFFIX
 from ltstore.errors import LtstoreError, StoreFormatError
 from ltstore.store import subsets
-from ltstore.store.format import ARRAYS, FILES, GROUP_FILE, CommitRecord, read_json, seal_holds
+from ltstore.store.format import (
+    ARRAYS,
+    COMPLETE,
+    FILES,
+    GROUP_FILE,
+    CommitRecord,
+    SplitRecord,
+    read_attribute,
+    read_json,
+    seal_holds,
+)
 from ltstore.store.parts import part_path
 from ltstore.store.reader import map_file, shard_path
 from ltstore.store.shard import bad_chunks, read_index
-from ltstore.store.split import Split, commit_path, commits_digest, read_commit
+from ltstore.store.split import commit_path, commits_digest, read_commit
 from ltstore.store.store import Store, open_store
 from ltstore.types import Progress, no_progress
 
@@ -92,18 +102,17 @@ def verify(path: str | Path, *, progress: Progress = no_progress) -> VerifyRepor
     store = open_store(path)
     report = VerifyReport()
     _check_seal(report, "", "", store.path / GROUP_FILE)
-    for label, directory in _split_paths(store):
+    paths = list(_split_paths(store))
+    if any(label.startswith("synthetic/") for label, _ in paths):
+        _check_seal(report, "", "", store.path / "synthetic" / GROUP_FILE)
+    for label, directory in paths:
         try:
-            synthetic = label.startswith("synthetic/")
-            split = (
-                Split(directory, directory.name, store._root)
-                if synthetic
-                else Split(directory, label, store._root)
-            )
+            where = directory / GROUP_FILE
+            record = SplitRecord.from_json(read_attribute(where), str(where))
         except (LtstoreError, OSError) as err:
             report.problems.append(Problem(split=label, array="", message=str(err)))
             continue
-        _Checker(report, label, split, progress).run()
+        _Checker(report, label, directory, record, progress).run()
     report.notes += [
         f"{leftover.relative_to(store.path)} was left by a writer that was killed; nothing reads it"
         for leftover in sorted(store.path.rglob("*" + TEMPORARY_SUFFIX))
@@ -136,10 +145,14 @@ def _check_seal(report: VerifyReport, split: str, array: str, path: Path) -> Non
 class _Checker:
     """Looks at one split and adds to the report."""
 
-    def __init__(self, report: VerifyReport, label: str, split: Split, progress: Progress) -> None:
+    def __init__(
+        self, report: VerifyReport, label: str, path: Path, record: SplitRecord, progress: Progress
+    ) -> None:
         self._report = report
         self._label = label
-        self._split = split
+        self._path = path
+        self._record = record
+        self._plan = record.plan
         self._progress = progress
 
     def _problem(
@@ -154,34 +167,33 @@ class _Checker:
         self._report.problems.append(problem)
 
     def run(self) -> None:
-        split = self._split
-        _check_seal(self._report, self._label, "", split.path / GROUP_FILE)
+        _check_seal(self._report, self._label, "", self._path / GROUP_FILE)
         for array in ARRAYS:
-            _check_seal(self._report, self._label, array, split.path / array / GROUP_FILE)
+            _check_seal(self._report, self._label, array, self._path / array / GROUP_FILE)
         commits = []
-        for shard in range(split.plan.n_shards):
+        for shard in range(self._plan.n_shards):
             if (commit := self._commit(shard)) is not None:
                 commits.append(commit)
                 self._shard(commit)
-        for path in sorted((split.path / "commits").glob("*.json")):
-            if path.stem not in {f"{shard:05d}" for shard in range(split.plan.n_shards)}:
+        for path in sorted((self._path / "commits").glob("*.json")):
+            if path.stem not in {f"{shard:05d}" for shard in range(self._plan.n_shards)}:
                 self._problem("commits", f"{path} is of a shard that the plan has not")
-        if not split.complete:
+        if self._record.state != COMPLETE:
             self._report.notes.append(
-                f"{self._label} is not complete: {len(commits)} of {split.plan.n_shards} shards are written"
+                f"{self._label} is not complete: {len(commits)} of {self._plan.n_shards} shards are written"
             )
-        elif len(commits) == split.plan.n_shards and commits_digest(commits) != split._record.digest:
-            self._problem("commits", f"the commit records of {split.path} are not those it was finished with")
+        elif len(commits) == self._plan.n_shards and commits_digest(commits) != self._record.digest:
+            self._problem("commits", f"the commit records of {self._path} are not those it was finished with")
         self._subsets()
 
     def _commit(self, shard: int) -> CommitRecord | None:
-        path, rows = commit_path(self._split.path, shard), self._split.plan.shard_range(shard)
+        path, rows = commit_path(self._path, shard), self._plan.shard_range(shard)
         try:
-            commit = read_commit(self._split.path, self._split.plan, shard)
+            commit = read_commit(self._path, self._plan, shard)
             if not seal_holds(read_json(path)):
                 self._problem("commits", f"{path} is not as it was written", shard, rows)
         except FileNotFoundError:
-            if self._split.complete:
+            if self._record.state == COMPLETE:
                 self._problem("commits", f"{path} is missing though the split is complete", shard, rows)
             return None
         except (StoreFormatError, OSError) as err:
@@ -197,7 +209,7 @@ class _Checker:
         self._progress(commit.stop - commit.start, {"read": time.perf_counter() - began})
 
     def _file(self, name: str, commit: CommitRecord) -> None:
-        split, rows = self._split.path, (commit.start, commit.stop)
+        split, rows = self._path, (commit.start, commit.stop)
         if name == "rows":
             path = part_path(split, commit.shard)
         else:
@@ -221,7 +233,7 @@ class _Checker:
 
     def _locate(self, name: str, commit: CommitRecord, path: Path) -> None:
         """Say which chunks of a damaged shard file are bad, and so which rows."""
-        plan, rows = self._split.plan, (commit.start, commit.stop)
+        plan, rows = self._plan, (commit.start, commit.stop)
         data = map_file(path)
         try:
             bad = bad_chunks(data, read_index(data, plan.chunks_per_shard, str(path)))
@@ -239,16 +251,14 @@ class _Checker:
             self._problem(name, f"{path} is whole but not the file that was written", commit.shard, rows)
 
     def _subsets(self) -> None:
-        directory = self._split.path / "subsets"
-        if not directory.is_dir():
-            return
-        _check_seal(self._report, self._label, "subsets", directory / GROUP_FILE)
-        for entry in sorted(directory.glob("*/")):
-            if entry.name.endswith(TEMPORARY_SUFFIX):
-                continue
+        directory = self._path / "subsets"
+        found = [entry for entry in sorted(directory.glob("*/")) if not entry.name.endswith(TEMPORARY_SUFFIX)]
+        if found:
+            _check_seal(self._report, self._label, "subsets", directory / GROUP_FILE)
+        for entry in found:
             array = f"subsets/{entry.name}"
             _check_seal(self._report, self._label, array, entry / GROUP_FILE)
             try:
-                subsets.read(self._split.path, entry.name, self._split.n_rows)
+                subsets.read(self._path, entry.name, self._plan.n_rows)
             except (LtstoreError, OSError) as err:
                 self._problem(array, str(err))

@@ -32,6 +32,7 @@ _LIMIT_FEATURES = 1 << 20
 _LIMIT_CLASSES = 1 << 24
 _LIMIT_JSON_BYTES = 1 << 28
 _LIMIT_NAME_BYTES = 200
+_LIMIT_DEPTH = 64
 _SEAL = "sha256"
 
 
@@ -70,7 +71,8 @@ def digest_of(value: Any) -> str:
 def plain_json(value: Mapping[str, Any] | None, what: str) -> dict[str, Any]:
     """Return a mapping as it will be read back (tuples become lists); ConfigError where JSON cannot hold it."""
     try:
-        plain = json.loads(json.dumps(dict(value or {}), allow_nan=False))
+        text = json.dumps(dict(value or {}), allow_nan=False, ensure_ascii=False)
+        plain = json.loads(text.encode())
     except (TypeError, ValueError) as err:
         raise ConfigError(f"{what} must hold JSON values only: {err}") from err
     return cast(dict[str, Any], plain)
@@ -100,7 +102,10 @@ def seal(document: Mapping[str, Any]) -> dict[str, Any]:
 
 def seal_holds(document: dict[str, Any]) -> bool:
     """Whether a sealed document is as it was written."""
-    return _seal_holder(document).get(_SEAL) == _seal_of(document)
+    try:
+        return bool(_seal_holder(document).get(_SEAL) == _seal_of(document))
+    except ValueError:  # a number that JSON cannot hold, such as 1e999
+        return False
 
 
 def group_document(record: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -108,16 +113,38 @@ def group_document(record: Mapping[str, Any] | None = None) -> dict[str, Any]:
     return seal({"zarr_format": 3, "node_type": "group", "attributes": {ATTRIBUTE: dict(record or {})}})
 
 
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _check_depth(document: Any) -> None:
+    """Raise ValueError where values are nested deeper than any record: they would exhaust the stack later."""
+    level = [document]
+    for _ in range(_LIMIT_DEPTH):
+        level = [
+            child
+            for value in level
+            if isinstance(value, dict | list)
+            for child in (value.values() if isinstance(value, dict) else value)
+        ]
+        if not level:
+            return
+    raise ValueError(f"nested deeper than {_LIMIT_DEPTH}")
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file; StoreFormatError names the file, FileNotFoundError passes."""
     try:
         if path.stat().st_size > _LIMIT_JSON_BYTES:
             raise StoreFormatError(f"{path} is larger than any record of a store: it is not one")
-        document = json.loads(path.read_bytes())
-    except StoreFormatError:
+        document = json.loads(path.read_bytes(), parse_constant=_no_constant)
+        _check_depth(document)
+    except (StoreFormatError, FileNotFoundError):
         raise
     except (ValueError, RecursionError) as err:
         raise StoreFormatError(f"{path} is not valid JSON ({err}): the store is damaged") from err
+    except OSError as err:
+        raise StoreFormatError(f"cannot read {path}: {err.strerror or err}") from err
     if not isinstance(document, dict):
         raise StoreFormatError(f"{path} must hold a JSON object, found {type(document).__name__}")
     return document

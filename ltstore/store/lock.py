@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import weakref
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -81,7 +82,8 @@ class WriterLock:
         """Give the lock back; a second call does nothing."""
         if self._descriptor >= 0:
             try:
-                self._path.unlink(missing_ok=True)
+                with suppress(OSError):  # a file left behind is harmless: the lock lies in the kernel
+                    self._path.unlink(missing_ok=True)
             finally:
                 self.forget()
 

@@ -64,7 +64,12 @@ def _column(values: Any, kind: Any) -> Any:
     if isinstance(values, np.ndarray) and values.ndim == 2:
         offsets = np.arange(len(values) + 1, dtype=np.int32) * np.int32(values.shape[1])
         return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.reshape(-1)))
-    return pa.array(values, type=kind)
+    try:
+        return pa.array(values, type=kind)
+    except UnicodeEncodeError:
+        # File names that are not UTF-8 reach Python as lone surrogates, which Parquet cannot hold.
+        text = [v if v is None else v.encode("utf-8", "backslashreplace").decode() for v in values]
+        return pa.array(text, type=kind)
 
 
 def read_parts(split: Path, plan: ShardPlan, row_ids: IntArray, columns: Sequence[str]) -> Any:

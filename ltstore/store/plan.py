@@ -10,7 +10,8 @@ CHUNK_ROWS = 1024
 MIN_SHARD_ROWS = 1024
 MAX_SHARD_ROWS = 65536
 SHARDS_WANTED = 16
-LIMIT_ROWS = 1 << 44
+LIMIT_ROWS = 1 << 36
+LIMIT_SHARDS = 1 << 20
 LIMIT_SHARD_ROWS = 1 << 24
 
 
@@ -49,6 +50,10 @@ class ShardPlan:
         if self.rows_per_shard % self.chunk_rows:
             raise ConfigError(
                 f"rows_per_shard must be a multiple of chunk_rows ({self.chunk_rows}), found {self.rows_per_shard}"
+            )
+        if self.n_shards > LIMIT_SHARDS:
+            raise ConfigError(
+                f"a split has at most {LIMIT_SHARDS} shards, found {self.n_shards}: make them larger"
             )
 
     @property

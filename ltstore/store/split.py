@@ -93,6 +93,11 @@ class Split:
         return self._name
 
     @property
+    def record(self) -> SplitRecord:
+        """What its zarr.json says."""
+        return self._record
+
+    @property
     def n_rows(self) -> int:
         """Rows of the plan, those without an embedding included."""
         return self._plan.n_rows
@@ -171,6 +176,11 @@ class Split:
         return StoredArray(self._path / "embeddings", self._plan, self.dtype, (self.n_features,))
 
     def _column(self, name: str, dtype: str, missing: int) -> NDArray[Any]:
+        if self.complete and len(self.commits) != self._plan.n_shards:
+            raise StoreFormatError(
+                f"{self._path} is complete but has {len(self.commits)} of {self._plan.n_shards} commit records: "
+                "run verify"
+            )
         array = StoredArray(self._path / name, self._plan, dtype, ())
         column = np.full(self.n_rows, missing, dtype)
         for commit in self.commits:
@@ -222,7 +232,7 @@ class Split:
 
         Raises
         ------
-        IndexError
+        DataError
             A row id lies outside the split.
         IncompleteStoreError
             A row's shard has not been written yet.

@@ -47,6 +47,11 @@ class Store:
         return self._path
 
     @property
+    def record(self) -> RootRecord:
+        """What its zarr.json says."""
+        return self._root
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """C names; a label is a position in it."""
         return self._root.class_names
@@ -220,6 +225,10 @@ def create_store(path: str | Path, *, encoder: EncoderIdentity, class_names: Seq
         raise StoreExistsError(f"{path} is a file: choose another path for the store")
     if isinstance(class_names, str) or not all(isinstance(name, str) for name in class_names):
         raise ConfigError("class_names must be a list of strings")
+    try:
+        "".join(class_names).encode()
+    except UnicodeEncodeError as err:
+        raise ConfigError(f"class names must be valid Unicode: {err}") from err
     root = RootRecord(encoder=encoder, class_names=tuple(class_names))
     document = group_document(root.to_json())
     checked = RootRecord.from_json(root.to_json(), str(path))

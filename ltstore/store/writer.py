@@ -51,7 +51,7 @@ class SplitWriter:
     """Writes the shards of one split, in any order. Made by `Store.begin_split`.
 
     A context manager: leaving it gives the lock back and finishes nothing by itself. `write_shard` may be
-    called from several threads for different shards.
+    called from several threads at once, each with a shard of its own.
     """
 
     def __init__(self, path: Path, name: str, root: RootRecord, wanted: SplitRecord, auto_plan: bool) -> None:
@@ -109,7 +109,7 @@ class SplitWriter:
             )
             write_json(self._path / name / GROUP_FILE, document)
         for directory in (self._path, self._path.parent):
-            fsync_directory(directory)
+            _sync(directory)
         write_json(self._path / GROUP_FILE, group_document(record.to_json()))
 
     @property
@@ -159,7 +159,7 @@ class SplitWriter:
         Raises
         ------
         DataError
-            A column has the wrong length or type, or an error is missing. LabelError for a bad label.
+            A column has the wrong length or type. LabelError for a bad label.
         StoreExistsError
             The shard is written already.
         StoreWriteError
@@ -193,7 +193,7 @@ class SplitWriter:
             pieces = encode_shard(column, self.plan.chunk_rows, self.plan.chunks_per_shard)
             files[name] = _write(target, pieces)
             if column.ndim > 1:
-                fsync_directory(target.parent.parent)  # the shard's own directory is new in it
+                _sync(target.parent.parent)  # the shard's own directory is new in it
         files["rows"] = _write(part_path(self._path, shard), [np.frombuffer(part, np.uint8)])
         counts = Counter(RowStatus(value).name for value in reasons[reasons != RowStatus.OK].tolist())
         commit = CommitRecord(
@@ -300,3 +300,10 @@ def _make_directories(paths: Sequence[Path]) -> None:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as err:
             raise StoreWriteError(f"cannot write {path}: {err.strerror or err}") from err
+
+
+def _sync(directory: Path) -> None:
+    try:
+        fsync_directory(directory)
+    except OSError as err:
+        raise StoreWriteError(f"cannot write {directory}: {err.strerror or err}") from err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,20 @@ import zarr.storage
 from numpy.typing import NDArray
 
 from ltstore.errors import ChecksumMismatchError, StoreFormatError
-from ltstore.store.format import ATTRIBUTE, seal
+from ltstore.store.format import ATTRIBUTE, GROUP_FILE, seal
 
 
 def array_document(
     shape: tuple[int, ...], dtype: str, chunks: tuple[int, ...], shards: tuple[int, ...] | None
 ) -> dict[str, Any]:
     """Return the zarr.json that zarr-python makes for an uncompressed, checksummed array, sealed."""
-    codecs: list[Any] = [zarr.codecs.BytesCodec(endian=None if np.dtype(dtype).itemsize == 1 else "little")]
+    return seal(json.loads(_metadata(shape, dtype, chunks, shards)))
+
+
+@lru_cache(maxsize=64)
+def _metadata(
+    shape: tuple[int, ...], dtype: str, chunks: tuple[int, ...], shards: tuple[int, ...] | None
+) -> bytes:
     memory: dict[str, Any] = {}
     zarr.create_array(
         zarr.storage.MemoryStore(memory),
@@ -28,7 +35,7 @@ def array_document(
         dtype=dtype,
         chunks=chunks,
         shards=shards,
-        serializer=codecs[0],
+        serializer=zarr.codecs.BytesCodec(endian=None if np.dtype(dtype).itemsize == 1 else "little"),
         filters=None,
         compressors=(zarr.codecs.Crc32cCodec(),),
         fill_value=0,
@@ -36,8 +43,8 @@ def array_document(
         attributes={ATTRIBUTE: {}},
         config={"write_empty_chunks": True},
     )
-    document: dict[str, Any] = json.loads(memory["zarr.json"].to_bytes())
-    return seal(document)
+    document: bytes = memory[GROUP_FILE].to_bytes()
+    return document
 
 
 def read_array(path: Path, selection: slice | NDArray[np.int64]) -> NDArray[Any]:

@@ -22,7 +22,7 @@ MAGNITUDES = st.sampled_from(
 )  # nothing, subnormal in float16, ordinary, near its end
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     shape=st.sampled_from(
         [(0, 3, 8), (1, 1, 1), (1, 3, 8), (7, 2, 8), (8, 2, 8), (9, 3, 8), (16, 4, 4), (23, 5, 7)]
@@ -82,7 +82,7 @@ def test_written_equals_read(shape: tuple[int, int, int], dtype: str, magnitude:
         assert verify(path).ok
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 1 << 20))
 def test_rows_made_by_zarr_python_read_alike(seed: int) -> None:
     """The same values written through zarr-python into our layout give our bytes."""
