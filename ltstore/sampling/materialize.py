@@ -48,7 +48,7 @@ class ShardWriter(Protocol):
         labels: IntArray,
         status: ByteArray,
         keys: Sequence[str],
-        errors: Sequence[str],
+        errors: Sequence[str | None],
         timings: Mapping[str, float] | None = None,
         extra: Mapping[str, Sequence[Any]] | None = None,
     ) -> Any:
@@ -162,7 +162,7 @@ def materialize(
             labels=made.labels,
             status=np.full(stop - start, RowStatus.OK, np.uint8),
             keys=[f"{sampler.name}/{seed}/{epoch}/{c}/{i}" for c, i in zip(made.labels, numbers, strict=True)],
-            errors=[""] * (stop - start),
+            errors=[None] * (stop - start),
             timings={"sample": drawn - began},
             extra={"parent_ids": _present(made.parent_ids), "donor_ids": _present(made.donor_ids)},
         )

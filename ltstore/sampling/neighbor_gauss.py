@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ltstore.errors import ConfigError
 from ltstore.sampling.base import BaseSampler, DrawKey
-from ltstore.types import Donors, DoubleArray, Moments, SyntheticRows
+from ltstore.types import Donors, DoubleArray, IntArray, Moments, SyntheticRows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +28,9 @@ class NeighborGaussSettings:
         w in [0, 1]: share of the donors' covariance in the borrowed one; the rest is the pooled covariance.
     pull : float
         gamma in [0, 1]: the farthest, as a share of the way, that a mean moves toward its donors' mean.
-    pull_rows : float
-        kappa >= 0: how many rows the pull counts for; at n_c = kappa it is gamma / 2.
+    pull_rows : float or None
+        kappa >= 0: how many rows the pull counts for; at n_c = kappa it is gamma / 2. None estimates it from the
+        rows (see `NeighborGaussSampler`); the sampler's settings give the estimate once it has been fitted.
     spread : float
         >= 0: factor on the standard deviation of the noise; 1 keeps the law below.
     """
@@ -36,8 +38,8 @@ class NeighborGaussSettings:
     anchor: float = 0.5
     nu: float = 20.0
     donor_share: float = 0.5
-    pull: float = 0.3
-    pull_rows: float = 20.0
+    pull: float = 1.0
+    pull_rows: float | None = None
     spread: float = 1.0
 
     def __post_init__(self) -> None:
@@ -46,7 +48,9 @@ class NeighborGaussSettings:
                 raise ConfigError(f"neighbor-gauss: {name} must be in [0, 1], found {getattr(self, name)}")
         for name in ("nu", "pull_rows", "spread"):
             value = getattr(self, name)
-            if not (np.isfinite(value) and value >= 0) or (name == "nu" and value == 0):
+            if value is None and name == "pull_rows":
+                continue
+            if value is None or not (np.isfinite(value) and value >= 0) or (name == "nu" and value == 0):
                 bound = "> 0" if name == "nu" else ">= 0"
                 raise ConfigError(f"neighbor-gauss: {name} must be finite and {bound}, found {value}")
 
@@ -65,6 +69,12 @@ class NeighborGaussSampler(BaseSampler):
     a^2 S / n, which is (n - 1) / n of a^2 times the class covariance on average. So n = 1 draws from the
     borrowed Gaussian, and n -> infinity from the class's own.
 
+    `pull_rows` = None estimates kappa by empirical Bayes: with a variance of sigma^2 = tr(pooled) within classes
+    and delta^2 between a class mean and its donors' mean, the pull of least expected squared error is
+    (sigma^2 / n) / (sigma^2 / n + delta^2), so kappa = sigma^2 / delta^2. delta^2 is the average over borrowing
+    classes of ``|m - mu|^2 - sigma^2 (1 / n + sum_h weight_h^2 / n_h)``, the squared gap less what the sampling
+    of both means adds to it. kappa is never more than the rows of the largest class.
+
     Notes
     -----
     Fit: C small eigendecompositions, C (r^2 + 2 D) doubles kept. Draw: r + D normals a row (50 to 100 ns each,
@@ -72,6 +82,7 @@ class NeighborGaussSampler(BaseSampler):
 
     References
     ----------
+    Mean: Efron and Morris (1973) "Stein's estimation rule and its competitors: an empirical Bayes approach".
     Covariance: posterior mean of an inverse-Wishart prior, Murphy (2012) "Machine Learning", section 4.6.2.
     Borrowing the statistics of near classes: Yang, Liu, Xu (2021) "Free lunch for few-shot learning:
     distribution calibration"; Vigneswaran et al. (2021) "Feature generation for long-tail classification"
@@ -81,6 +92,13 @@ class NeighborGaussSampler(BaseSampler):
     name: ClassVar[str] = "neighbor-gauss"
     settings_type: ClassVar[type] = NeighborGaussSettings
     _settings: NeighborGaussSettings
+    _pull_rows: float | None = None
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Settings, JSON values only; `pull_rows` is a number once the sampler has been fitted."""
+        pull_rows = self._settings.pull_rows if self._pull_rows is None else self._pull_rows
+        return {**asdict(self._settings), "pull_rows": pull_rows}
 
     def _fit(self, moments: Moments, donors: Donors) -> None:
         s = self._settings
@@ -92,7 +110,10 @@ class NeighborGaussSampler(BaseSampler):
         self._basis = moments.basis
         self._own_means = moments.means
         toward = np.einsum("ck,ckd->cd", weights, moments.means[ids]) - moments.means
-        strength = np.where(has_donor, s.pull * _share(s.pull_rows, n), 0.0)
+        self._pull_rows = s.pull_rows
+        if self._pull_rows is None:
+            self._pull_rows = _estimate_pull_rows(moments, ids, weights, toward)
+        strength = np.where(has_donor, s.pull * _share(self._pull_rows, n), 0.0)
         self._means = moments.means + strength[:, None] * toward
 
         outside = _outside_diagonal(moments.pooled, self._basis)
@@ -135,6 +156,19 @@ def _share(kappa: float, n: DoubleArray) -> DoubleArray:
     """kappa / (kappa + n), and 0 where both are 0."""
     share: DoubleArray = np.divide(kappa, kappa + n, out=np.zeros_like(n), where=kappa + n > 0)
     return share
+
+
+def _estimate_pull_rows(moments: Moments, ids: IntArray, weights: DoubleArray, toward: DoubleArray) -> float:
+    """kappa = sigma^2 / delta^2, between 0 and the rows of the largest class; 0 where nobody borrows."""
+    variance = float(np.trace(moments.pooled))
+    borrows = weights.sum(axis=1) > 0
+    if not borrows.any() or variance <= 0:
+        return 0.0
+    n = np.maximum(moments.counts, 1)
+    sampling = variance * (1 / n + (weights**2 / n[ids]).sum(axis=1))
+    gap = float((np.square(toward).sum(axis=1) - sampling)[borrows].mean())
+    largest = int(moments.counts.max())
+    return variance / max(gap, variance / largest)
 
 
 def _outside_diagonal(covariance: DoubleArray, basis: DoubleArray) -> DoubleArray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -25,7 +27,7 @@ def made_rows(normalize: bool = False, counts: tuple[int, ...] = COUNTS) -> Arra
     return ArrayRows(X, labels, class_names="abcdefgh"[: len(counts)], normalize=normalize)
 
 
-def fitted(rows: ArrayRows, **settings: float) -> tuple[NeighborGaussSampler, ClassMoments, Donors]:
+def fitted(rows: ArrayRows, **settings: Any) -> tuple[NeighborGaussSampler, ClassMoments, Donors]:
     moments = class_moments(rows, rank=RANK)
     donors = class_donors(moments.means, moments.counts, k=2)
     sampler = NeighborGaussSampler(NeighborGaussSettings(**settings))
@@ -74,6 +76,25 @@ def test_mean_and_covariance(c: int, anchor: float) -> None:
     # A sample covariance entry has a standard error of at most sqrt(2 S_ii S_jj / draws).
     scale = np.sqrt(np.outer(np.diag(covariance), np.diag(covariance)))
     np.testing.assert_array_less(np.abs(np.cov(X.T) - covariance), 5 * scale * np.sqrt(2 / DRAWS) + 1e-6)
+
+
+@pytest.mark.parametrize("true_rows", [2.0, 8.0])
+def test_pull_rows_are_estimated(true_rows: float) -> None:
+    """Class means scatter around one donor with delta^2 = sigma^2 / kappa: the estimate finds kappa."""
+    rng = np.random.default_rng(8)
+    n_classes, d = 60, 40
+    counts = np.array([400] + [12] * (n_classes - 1))
+    centres = rng.normal(size=(n_classes, d)) / np.sqrt(true_rows)
+    centres[0] = 0
+    labels = np.repeat(np.arange(n_classes), counts)
+    rows = ArrayRows(10 + centres[labels] + rng.normal(size=(len(labels), d)), labels)
+    sampler, _, _ = fitted(rows)
+    assert NeighborGaussSampler().settings["pull_rows"] is None
+    assert sampler.settings["pull_rows"] == pytest.approx(true_rows, rel=0.1)
+    assert fitted(rows, pull_rows=3.5)[0].settings["pull_rows"] == 3.5
+    # Where donors and borrowers have one and the same mean, the largest class bounds it.
+    same = ArrayRows(10 + rng.normal(size=(len(labels), d)), labels)
+    assert 100 < fitted(same)[0].settings["pull_rows"] <= 400
 
 
 def test_one_row_class_draws_the_borrowed_gaussian() -> None:
