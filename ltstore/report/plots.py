@@ -201,7 +201,7 @@ def _inline(svg: str, alt: str) -> str:
 
 def _restyle(tag: re.Match[str]) -> str:
     """Leave ids that nothing refers to, fonts and needless digits out of a tag, and put the roles' variables in."""
-    text = re.sub(r' id="[A-Za-z.]+_\d+"', "", tag[0])
+    text = re.sub(r' id="[A-Za-z\d.]+_\d+"', "", tag[0])
     text = re.sub(r"font: ([\d.]+)px [^;\"]+", r"font-size: \1px", text)
     text = re.sub(r" ?font-family: [^;\"]+;?", "", text)
     text = re.sub(r"(\d\.\d)\d+", r"\1", text) if text.startswith(("<path", "<use")) else text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 
 from ltstore.errors import DataError
@@ -94,24 +96,25 @@ def _thin(groups: IntArray, limit: int, seed: int) -> IntArray:
 
 
 def _project(X: DoubleArray, labels: IntArray, synthetic: BoolArray, seed: int) -> tuple[DoubleArray, str]:
-    from sklearn.decomposition import PCA
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+    from sklearn.utils.extmath import randomized_svd
 
-    real_X, real_labels = X[~synthetic], labels[~synthetic]
-    n_classes = len(np.unique(real_labels))
-    n_components = min(_MAX_COMPONENTS, len(real_X) - 1, X.shape[1])
-    pca = PCA(max(n_components, 1), svd_solver="randomized", random_state=seed).fit(real_X)
-    Z = pca.transform(X)
+    real = ~synthetic
+    n_real, n_classes = int(real.sum()), len(np.unique(labels[real]))
+    X = X - X[real].mean(axis=0)
+    n_components = max(min(_MAX_COMPONENTS, n_real - 1, X.shape[1]), 1)
+    _, scale, axes = randomized_svd(X[real], n_components, random_state=seed)
+    Z = X @ axes[scale > 1e-9 * max(scale[0], 1e-300)].T
     method = "principal components"
-    if n_classes >= 3 and len(real_X) > 2 * n_classes and n_components >= 2:
+    if n_classes >= 3 and n_real > 2 * n_classes and Z.shape[1] >= 2:
         lda = LinearDiscriminantAnalysis(
             solver="eigen", shrinkage="auto", priors=np.full(n_classes, 1 / n_classes), n_components=2
         )
-        Z = lda.fit(Z[~synthetic], real_labels).transform(Z)
-        method = "linear discriminants"
-    if Z.shape[1] < 2:
-        Z = np.column_stack([Z, np.zeros(len(Z))])
-    Z = Z[:, :2]
-    largest = Z[np.abs(Z).argmax(axis=0), np.arange(2)]  # an axis points to its farthest row
-    points: DoubleArray = Z * np.where(largest < 0, -1.0, 1.0)
+        with suppress(np.linalg.LinAlgError):  # rows of a class that are all alike have no spread to whiten
+            Z = lda.fit(Z[real], labels[real]).transform(Z)
+            method = "linear discriminants"
+    points = np.zeros((len(X), 2))
+    points[:, : Z.shape[1]] = Z[:, :2]
+    farthest = points[np.abs(points).argmax(axis=0), np.arange(2)]  # an axis points to its farthest row
+    points *= np.where(farthest < 0, -1.0, 1.0)
     return points, method
