@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ltstore.atomic import TEMPORARY_SUFFIX
+from ltstore.store.format import UNWRITTEN
 from ltstore.store.split import Split
 from ltstore.store.store import Store, open_store
 from ltstore.types import UNLABELLED, IntArray
@@ -64,7 +65,7 @@ def _split(split: Split) -> dict[str, Any]:
         "rows_per_shard": split.plan.rows_per_shard,
         "failures": split.failures(),
         "zero_norm": split.zero_norm,
-        "classes": class_summary(split.labels, len(split.class_names)),
+        "classes": class_summary(split.labels[split.status != UNWRITTEN], len(split.class_names)),
         "source_digest": split.source_digest,
         "settings": split.settings,
         "subsets": {},

@@ -91,14 +91,16 @@ def read_parts(split: Path, plan: ShardPlan, row_ids: IntArray, columns: Sequenc
         path = part_path(split, shard)
         start, stop = plan.shard_range(shard)
         try:
-            table = pq.read_table(path, columns=list(columns), partitioning=None, use_threads=False)
+            with pq.ParquetFile(path) as part:
+                known = part.schema_arrow.names
+                present = [name for name in columns if name in known]
+                table = part.read(columns=present, use_threads=False)
         except (pa.ArrowException, OSError) as err:
             raise StoreFormatError(f"cannot read {path}: {err}") from err
+        if missing := [name for name in columns if name not in known]:
+            raise StoreFormatError(f"{path} has no column {missing[0]!r}; it has {', '.join(known)}")
         if table.num_rows != stop - start:
             raise StoreFormatError(f"{path} must have {stop - start} rows, found {table.num_rows}: run verify")
-        if missing := [name for name in columns if name not in table.column_names]:
-            known = pq.read_schema(path).names
-            raise StoreFormatError(f"{path} has no column {missing[0]!r}; it has {', '.join(known)}")
         tables.append(table.select(list(columns)))
         first_rows[shard] = n_before
         n_before += table.num_rows

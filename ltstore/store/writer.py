@@ -74,13 +74,7 @@ class SplitWriter:
             found = SplitRecord.from_json(read_attribute(where), str(where))
             if auto_plan:  # no opinion: keep the plan the split was begun with
                 wanted = replace(wanted, rows_per_shard=found.rows_per_shard, chunk_rows=found.chunk_rows)
-            found_plan, wanted_plan = found.to_json(), wanted.to_json()
-            different = [
-                f"{key}: {found_plan[key]} there, {wanted_plan[key]} now"
-                for key in wanted_plan
-                if key not in ("state", "digest") and found_plan[key] != wanted_plan[key]
-            ]
-            if different:
+            if different := _differences(found, wanted):
                 raise PlanMismatchError(
                     f"{self._path} was begun with another plan ({'; '.join(different)}): "
                     "run it as it was begun, or write to another split"
@@ -254,6 +248,22 @@ class SplitWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _differences(found: SplitRecord, wanted: SplitRecord) -> list[str]:
+    """Name what differs between the plan on disk and the one asked for, settings one by one."""
+    there, now = (
+        {
+            **{k: v for k, v in record.to_json().items() if k not in ("state", "digest", "settings")},
+            **{f"settings.{k}": v for k, v in record.settings.items()},
+        }
+        for record in (found, wanted)
+    )
+    return [
+        f"{key}: {there.get(key, 'nothing')} there, {now.get(key, 'nothing')} now"
+        for key in dict.fromkeys([*there, *now])
+        if key not in there or key not in now or there[key] != now[key]
+    ]
 
 
 def _statuses(status: ArrayLike, n: int) -> ByteArray:
