@@ -131,6 +131,10 @@ class ReportData:
                 raise DataError(
                     f"{what} must have one entry for each of {n_classes} classes, found {len(values)}"
                 )
+        if self.row_map is not None and (self.row_map.class_ids >= n_classes).any():
+            raise DataError(
+                f"row_map has class {self.row_map.class_ids.max()}, outside the {n_classes} classes"
+            )
         rows = {"predictions": self.predictions, "baseline_predictions": self.baseline_predictions}
         for what, column in rows.items():
             if column is not None and (self.labels is None or len(column) != len(self.labels)):

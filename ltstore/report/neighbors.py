@@ -61,6 +61,7 @@ class ClassSimilarity:
 
     def __init__(self, data: ReportData) -> None:
         self._donors = data.donors
+        self._rows: dict[int, DoubleArray] = {}
         self._unit: DoubleArray | None = None
         if data.class_means is not None:
             means = np.asarray(data.class_means, np.float64)
@@ -70,8 +71,10 @@ class ClassSimilarity:
     def between(self, class_id: int, other: int) -> tuple[float | None, int | None]:
         """Return (cosine, rank of `other` among the neighbours of `class_id`), None where not known."""
         if self._unit is not None:
-            cosines = self._unit @ self._unit[class_id]
-            cosines[class_id] = -np.inf
+            cosines = self._rows.get(class_id)
+            if cosines is None:
+                cosines = self._rows[class_id] = self._unit @ self._unit[class_id]
+                cosines[class_id] = -np.inf
             return float(cosines[other]), int((cosines > cosines[other]).sum()) + 1
         if self._donors is not None:
             where = np.flatnonzero(self._donors.class_ids[class_id] == other)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -25,6 +24,7 @@ from ltstore.report.neighbors import (
     nearest_donor_similarity,
     reasons,
 )
+from ltstore.report.text import shown
 from ltstore.types import UNLABELLED
 
 MAX_DONOR_CLASSES = 40
@@ -78,8 +78,10 @@ def _sections(data: ReportData) -> dict[str, Any]:
     return {
         "title": shown(data.title, 200),
         "facts": [(shown(label), shown(value, 200)) for label, value in data.facts],
-        "chosen": data.chosen_model,
-        "baseline": data.baseline_model,
+        "evaluation": data.chosen_model.evaluation,
+        "chosen": shown(data.chosen_model.name),
+        "chosen_note": shown(data.chosen_model.note, 160),
+        "baseline": shown(data.baseline_model.name) if data.baseline_model is not None else None,
         "names": names,
         "counts": data.class_counts,
         "summary": _summary(data),
@@ -93,12 +95,6 @@ def _sections(data: ReportData) -> dict[str, Any]:
         "map": _map(data, names),
         "provenance": _provenance(data),
     }
-
-
-def shown(text: str, limit: int = 60) -> str:
-    """Return a name as it may be shown: control characters and lone surrogates replaced, cut to `limit`."""
-    clean = "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cs") else c for c in str(text))
-    return clean if len(clean) <= limit else clean[: limit - 1] + "…"
 
 
 def _percent(value: float | None, digits: int = 1) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 
 from ltstore.metrics import count_groups
 from ltstore.report.data import ReportData, RowMap
+from ltstore.report.text import shown
 from ltstore.types import BoolArray, DoubleArray, IntArray
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def size_and_accuracy(data: ReportData, alt: str) -> str:
         for model, role, marker in drawn:
             accuracy = 100 * model.evaluation.class_accuracy[order]
             _scatter(top, x, accuracy, role, marker)
-            top.plot(x[line], _smooth(accuracy)[line], color=_COLOR[role], lw=2.4, label=_short(model.name, 40))
+            top.plot(x[line], _smooth(accuracy)[line], color=_COLOR[role], lw=2.4, label=shown(model.name, 40))
         top.set_ylim(-3, 112)
         top.set_yticks(range(0, 101, 20))
         top.set_ylabel("accuracy, %")
@@ -271,7 +272,7 @@ def _direct_labels(
             y += step / 2
         placed.append((x, y))
         text = axes.text(
-            x, y, _short(names[class_id], 28), ha="center", va="center", fontsize=10.5, fontweight="bold"
+            x, y, shown(names[class_id], 28), ha="center", va="center", fontsize=10.5, fontweight="bold"
         )
         text.set_color(_COLOR[role] if role != "muted" else _COLOR["muted"])
         text.set_bbox({"facecolor": _COLOR["panel"], "alpha": 0.78, "pad": 1.5, "linewidth": 0})
@@ -283,7 +284,3 @@ def _plain_log(axis: Any) -> None:
 
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axis.set_minor_formatter(NullFormatter())
-
-
-def _short(text: str, limit: int) -> str:
-    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from ltstore.errors import ConfigError, DataError
-from ltstore.metrics import bootstrap_interval, evaluate_predictions, paired_bootstrap
+from ltstore.metrics import (
+    bootstrap_interval,
+    evaluate_predictions,
+    expected_calibration_error,
+    paired_bootstrap,
+)
 
 
 def test_interval_of_a_share_is_the_binomial_one() -> None:
@@ -78,3 +83,23 @@ def test_models_judged_on_different_rows_are_refused() -> None:
 def test_no_resamples_is_an_error() -> None:
     with pytest.raises(ConfigError, match="n_bootstrap"):
         bootstrap_interval([1.0], n_bootstrap=0)
+
+
+def test_calibration_interval_agrees_with_resampling_rows_one_by_one() -> None:
+    rng = np.random.default_rng(4)
+    confidence = rng.random(300)
+    correct = rng.random(300) < confidence**3
+    found = evaluate_predictions(
+        np.zeros(300, np.int64),
+        np.where(correct, 0, 1),
+        class_counts=[30, 30],
+        class_names=["a", "b"],
+        confidence=confidence,
+        n_bootstrap=2000,
+    ).ece
+    assert found is not None
+    naive = []
+    for _ in range(2000):
+        rows = rng.integers(0, 300, 300)
+        naive.append(expected_calibration_error(confidence[rows], correct[rows]))
+    assert (found.low, found.high) == pytest.approx(np.percentile(naive, [2.5, 97.5]), abs=0.01)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,13 @@ def test_two_models_of_one_name_are_refused() -> None:
 def test_lengths_must_agree(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
         full_report(**changes)
+
+
+def test_a_map_of_other_classes_is_refused() -> None:
+    rows = full_report().row_map
+    assert rows is not None
+    with pytest.raises(DataError, match="row_map has class 15"):
+        full_report(row_map=replace(rows, class_ids=rows.class_ids + 10))
 
 
 def test_the_last_model_is_chosen_unless_told_and_no_model_is_its_own_baseline() -> None:

@@ -157,7 +157,12 @@ def test_names_cannot_become_markup() -> None:
 
 def test_names_that_no_encoding_or_font_has_are_shown_all_the_same(tmp_path: Path) -> None:
     names = ["a\x00b", "\udc80surrogate", "漢字", "line\nbreak", "x" * 500, "\u202ereversed"]
-    write_report(tmp_path / "r.html", full_report(class_names=names))
+    data = full_report(class_names=names)
+    models = [ModelResult(name=f"\udcff{model.name}", evaluation=model.evaluation) for model in data.models]
+    data = full_report(
+        class_names=names, models=models, chosen=models[2].name, baseline=models[0].name, title="\udc80"
+    )
+    write_report(tmp_path / "r.html", data)
     text = Page((tmp_path / "r.html").read_text("utf-8")).text
     assert "a\ufffdb" in text
     assert "\ufffdsurrogate" in text
