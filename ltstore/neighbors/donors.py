@@ -10,6 +10,7 @@ from ltstore.rows import BLOCK_ROWS
 from ltstore.types import BoolArray, Donors, DoubleArray, IntArray, Rows
 
 LEND_RATIO = 2
+_BLOCK_CLASSES = 1024
 
 
 def head_classes(counts: IntArray) -> BoolArray:
@@ -35,18 +36,9 @@ def head_classes(counts: IntArray) -> BoolArray:
     return head
 
 
-def may_lend(counts: IntArray) -> BoolArray:
-    """Return (borrower, donor) pairs that are allowed: a head class with LEND_RATIO times the rows, or more.
-
-    Notes
-    -----
-    (C, C) bool: 66 MB for 8,142 classes.
-    """
-    allowed: BoolArray = (
-        head_classes(counts)[None, :]
-        & (counts > 0)[:, None]
-        & (counts[None, :] >= LEND_RATIO * counts[:, None])
-    )
+def _may_lend(borrowers: IntArray, lenders: IntArray) -> BoolArray:
+    """Which pairs are allowed, by the rows of either: the lender has `LEND_RATIO` times the borrower's, or more."""
+    allowed: BoolArray = (borrowers[:, None] > 0) & (lenders[None, :] >= LEND_RATIO * borrowers[:, None])
     return allowed
 
 
@@ -73,6 +65,10 @@ def class_donors(means: DoubleArray, counts: IntArray, *, k: int = 5, temperatur
         `k` below 1 or `temperature` not positive.
     DataError
         Shapes differ.
+
+    Notes
+    -----
+    Time 2 C H D flops and C H log H comparisons for H head classes; memory 8 C D bytes and some 40 kB H.
     """
     if k < 1 or not temperature > 0:
         raise ConfigError(f"k must be at least 1 and temperature positive, found {k} and {temperature}")
@@ -80,10 +76,15 @@ def class_donors(means: DoubleArray, counts: IntArray, *, k: int = 5, temperatur
     if means.ndim != 2 or counts.shape != means.shape[:1]:
         raise DataError(f"means (C, D) and counts (C,) do not fit: {means.shape} and {counts.shape}")
     unit = means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), np.finfo(np.float64).tiny)
-    similarity = np.where(may_lend(counts), unit @ unit.T, -np.inf)
-    peak = similarity.max(axis=1, keepdims=True, initial=-np.inf)
-    weights = np.exp((similarity - np.where(np.isneginf(peak), 0.0, peak)) / temperature)
-    return _best(similarity, weights, similarity, counts, k)
+    head = np.flatnonzero(head_classes(counts))
+    donors = _no_donors(counts, k)
+    for start in range(0, len(counts), _BLOCK_CLASSES):
+        some = slice(start, start + _BLOCK_CLASSES)
+        similarity = np.where(_may_lend(counts[some], counts[head]), unit[some] @ unit[head].T, -np.inf)
+        peak = similarity.max(axis=1, keepdims=True, initial=-np.inf)
+        weights = np.exp((similarity - np.where(np.isneginf(peak), 0.0, peak)) / temperature)
+        _fill(donors, some, head, similarity, weights, similarity)
+    return donors
 
 
 def row_donors(index: RestrictedIndex, rows: Rows, counts: IntArray, *, k: int = 5, k_rows: int = 10) -> Donors:
@@ -118,7 +119,8 @@ def row_donors(index: RestrictedIndex, rows: Rows, counts: IntArray, *, k: int =
     Notes
     -----
     Larger head classes have more rows and so more votes, which `class_donors` does not have. One search for the
-    rows of all classes that can borrow; memory 64 bytes for each of C^2 class pairs at most.
+    rows of all classes that can borrow; memory about 40 bytes for each pair of a class and a
+    head class.
     """
     counts = np.asarray(counts, np.int64)
     if k < 1 or k_rows < 1:
@@ -127,41 +129,60 @@ def row_donors(index: RestrictedIndex, rows: Rows, counts: IntArray, *, k: int =
         raise ConfigError('row_donors needs similarities: build the index with metric "cosine"')
     if not np.array_equal(index.row_ids, rows.row_ids):
         raise DataError("the index is not of these rows: build it from them")
-    labels, n_classes = rows.labels, len(counts)
-    allowed = may_lend(counts)
-    borrows = allowed.any(axis=1)
-    head = np.append(head_classes(counts), False)  # the last entry is for label -1
-    borrowers = np.flatnonzero(np.append(borrows, False)[labels])
-    votes, similarity = np.zeros((n_classes, n_classes)), np.zeros((n_classes, n_classes))
+    labels = rows.labels
+    is_head = head_classes(counts)
+    head = np.flatnonzero(is_head)
+    column = np.cumsum(is_head) - 1  # a head class's place in `head`
+    allowed = _may_lend(counts, counts[head])
+    lends_row = np.append(is_head, False)[labels]  # the last entry is for label -1
+    borrowers = np.flatnonzero(np.append(allowed.any(axis=1), False)[labels])
+    votes, similarity = np.zeros(allowed.shape), np.zeros(allowed.shape)
     for start in range(0, len(borrowers), BLOCK_ROWS):
         positions = borrowers[start : start + BLOCK_ROWS]
         ids, close = index.search(
-            rows.take(positions), k_rows, exclude=rows.row_ids[positions], among=head[labels]
+            rows.take(positions), k_rows, exclude=rows.row_ids[positions], among=lends_row
         )
         found = ids >= 0
         voter = np.broadcast_to(labels[positions][:, None], ids.shape)[found]
-        donor = labels[np.searchsorted(rows.row_ids, ids[found])]
+        donor = column[labels[np.searchsorted(rows.row_ids, ids[found])]]
         np.add.at(votes, (voter, donor), 1.0)
         np.add.at(similarity, (voter, donor), close[found])
     votes[~allowed] = 0.0
-    mean = np.divide(similarity, votes, out=np.full_like(votes, -np.inf), where=votes > 0)
+    mean = np.divide(similarity, votes, out=similarity, where=votes > 0)
     # Among classes with equal votes the more similar comes first; a cosine cannot outweigh one vote.
     rank = np.where(votes > 0, votes + np.clip(mean, -1, 1) / 4, -np.inf)
-    return _best(rank, np.where(votes > 0, votes, 0.0), mean, counts, k)
+    donors = _no_donors(counts, k)
+    _fill(donors, slice(None), head, rank, votes, mean)
+    return donors
 
 
-def _best(rank: DoubleArray, weights: DoubleArray, similarity: DoubleArray, counts: IntArray, k: int) -> Donors:
-    """Keep the k donors of highest rank, smaller class ids first among equals; rank -inf means no donor."""
-    order = np.argsort(-rank, axis=1, kind="stable")[:, :k]
+def _no_donors(counts: IntArray, k: int) -> Donors:
+    shape = (len(counts), k)
+    return Donors(
+        class_ids=np.full(shape, -1, np.int64),
+        weights=np.zeros(shape),
+        similarity=np.full(shape, np.nan),
+        head=head_classes(counts),
+    )
+
+
+def _fill(
+    donors: Donors,
+    some: slice,
+    head: IntArray,
+    rank: DoubleArray,
+    weights: DoubleArray,
+    similarity: DoubleArray,
+) -> None:
+    """Enter, for some classes, the head classes (columns) of highest rank, smaller class ids first among equals.
+
+    Rank -inf means no donor.
+    """
+    order = np.argsort(-rank, axis=1, kind="stable")[:, : donors.class_ids.shape[1]]
     none = np.isneginf(np.take_along_axis(rank, order, axis=1))
     lent = np.where(none, 0.0, np.take_along_axis(weights, order, axis=1))
     total = lent.sum(axis=1, keepdims=True)
-    lent = np.divide(lent, total, out=np.zeros_like(lent), where=total > 0)
-    cosine = np.where(none, np.nan, np.take_along_axis(similarity, order, axis=1))
-    missing = ((0, 0), (0, k - order.shape[1]))
-    return Donors(
-        class_ids=np.pad(np.where(none, -1, order), missing, constant_values=-1).astype(np.int64),
-        weights=np.pad(lent, missing),
-        similarity=np.pad(cosine, missing, constant_values=np.nan),
-        head=head_classes(counts),
-    )
+    width = order.shape[1]
+    donors.class_ids[some, :width] = np.where(none, -1, head[order])
+    donors.weights[some, :width] = np.divide(lent, total, out=np.zeros_like(lent), where=total > 0)
+    donors.similarity[some, :width] = np.where(none, np.nan, np.take_along_axis(similarity, order, axis=1))

