@@ -151,9 +151,7 @@ def ingest(
         n_encoded = sum(stop - start for start, stop in map(writer.plan.shard_range, pending))
         _write_pending(rows, encoder, writer, n_batch, n_threads, seconds, progress)
         finished = writer.finish()
-    failures: Counter[str] = Counter()
-    for commit in finished.commits:
-        failures.update(commit.failures)
+    failures = finished.failures
     wall, work = time.perf_counter() - began, sum(seconds.values())
     return IngestReport(
         store=str(path),
@@ -161,8 +159,8 @@ def ingest(
         encoder=encoder.spec,
         device=encoder.device,
         n_rows=rows.n_samples,
-        n_failed=failures.total(),
-        failures=dict(sorted(failures.items())),
+        n_failed=sum(failures.values()),
+        failures=failures,
         n_shards=n_shards,
         resumed_shards=n_shards - len(pending),
         n_encoded=n_encoded,

@@ -119,7 +119,9 @@ class OpenClipEncoder:
         """(n, H, W, 3) uint8 -> (n, D) float32."""
         torch = self._torch
         with torch.inference_mode(), self._autocast():
-            pixels = torch.from_numpy(np.ascontiguousarray(batch)).to(self._torch_device, non_blocking=True)
+            pixels = torch.from_numpy(np.require(batch, requirements=["C", "W"])).to(
+                self._torch_device, non_blocking=True
+            )
             inputs = pixels.permute(0, 3, 1, 2).float() * self._scale + self._shift
             found: FloatArray = self._model.encode_image(inputs).float().cpu().numpy()
         return found

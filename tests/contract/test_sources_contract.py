@@ -1,0 +1,98 @@
+"""What every image source keeps to, run over all of them."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ltstore.errors import ImageError
+from ltstore.sources import (
+    CifarSource,
+    DigitsSource,
+    FolderSource,
+    ListSource,
+    RelabelledSource,
+    SelectedSource,
+)
+from ltstore.types import ImageSource, RowStatus
+from support.images import cifar10_files, cifar100_files, class_tree, encoded, picture, write_files, write_tar
+
+
+def folder(path: Path) -> ImageSource:
+    return FolderSource(class_tree(path / "tree", {"b": 3, "a": 2}))
+
+
+def listing(path: Path) -> ImageSource:
+    (path / "x.jpg").write_bytes(encoded(picture()))
+    (path / "bad.jpg").write_bytes(b"bad")
+    (path / "l.txt").write_text("x.jpg 1\nabsent.jpg 0\nbad.jpg -1\n")
+    return ListSource(path / "l.txt")
+
+
+SOURCES: dict[str, Callable[[Path], ImageSource]] = {
+    "digits": lambda path: SelectedSource(DigitsSource("test"), range(40)),
+    "folder": folder,
+    "list": listing,
+    "cifar-10": lambda path: CifarSource(write_files(path / "c", cifar10_files())),
+    "cifar-100 tar": lambda path: CifarSource(
+        write_tar(path / "c.tar.xz", "c", cifar100_files(), "w:xz"), "test"
+    ),
+    "selected": lambda path: SelectedSource(folder(path), [4, 0, 0]),
+    "relabelled": lambda path: RelabelledSource(folder(path), ["z", "b", "a"]),
+}
+
+
+@pytest.fixture(params=SOURCES)
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], ImageSource]:
+    source = SOURCES[request.param](tmp_path)
+    return lambda: source
+
+
+def content(source: ImageSource, position: int) -> object:
+    try:
+        image = source.read(position)
+    except ImageError as err:
+        return RowStatus(err.status)
+    assert image.mode == "RGB"
+    return image.size, image.tobytes()
+
+
+class TestImageSource:
+    def test_columns_agree(self, make: Callable[[], ImageSource]) -> None:
+        source = make()
+        assert source.n_samples > 0
+        assert source.labels.shape == (source.n_samples,)
+        assert source.labels.dtype == np.int64
+        assert not source.labels.flags.writeable
+        assert ((source.labels >= -1) & (source.labels < len(source.class_names))).all()
+        assert len(set(source.class_names)) == len(source.class_names)
+        keys = [source.key(i) for i in range(source.n_samples)]
+        assert all(key and key.isprintable() for key in keys)
+        assert source.digest.startswith("sha256:")
+
+    def test_every_row_is_an_rgb_image_or_an_image_error(self, make: Callable[[], ImageSource]) -> None:
+        source = make()
+        for i in range(source.n_samples):
+            content(source, i)
+
+    def test_a_pickled_source_is_the_same_source(self, make: Callable[[], ImageSource]) -> None:
+        source = make()
+        again = pickle.loads(pickle.dumps(source))  # noqa: S301
+        assert again.digest == source.digest
+        assert again.class_names == source.class_names
+        assert again.labels.tolist() == source.labels.tolist()
+        for i in range(source.n_samples):
+            assert again.key(i) == source.key(i)
+            assert content(again, i) == content(source, i)
+
+    def test_reading_from_threads_is_reading(self, make: Callable[[], ImageSource]) -> None:
+        source = pickle.loads(pickle.dumps(make()))  # noqa: S301
+        rows = list(range(source.n_samples)) * 3
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda i: content(source, i), rows))
+        assert found == [content(source, i) for i in rows]

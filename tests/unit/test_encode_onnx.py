@@ -1,0 +1,173 @@
+"""ONNX files: settings, preprocessing and what is refused."""
+
+from __future__ import annotations
+
+import builtins
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ltstore.encode import open_encoder
+from ltstore.encode.onnx_file import OnnxSettings
+from ltstore.errors import ConfigError, EncoderUnavailableError
+from ltstore.sources import CifarSource, SelectedSource
+from support.images import picture
+from support.onnx_nets import net_weight, write_net
+
+
+def embed(path: Path, image: Image.Image, **options: Any) -> np.ndarray:
+    encoder = open_encoder(f"onnx:{path}", device="cpu", options=options)
+    return encoder.encode(encoder.preprocess(image)[None])[0]
+
+
+@pytest.fixture
+def net(tmp_path: Path) -> Path:
+    return write_net(tmp_path / "net.onnx")
+
+
+FLAT = Image.new("RGB", (8, 8), (10, 20, 30))
+
+
+@pytest.mark.parametrize(
+    "options, inputs",
+    [
+        ({}, np.array([10, 20, 30]) / 255),
+        ({"mean": 5, "scale": 0.5}, np.array([2.5, 7.5, 12.5])),
+        ({"mean": [1, 2, 3], "std": [1, 2, 3]}, np.array([9, 9, 9])),
+        ({"channels": "BGR", "scale": 1}, np.array([30, 20, 10])),
+    ],
+)
+def test_mean_scale_and_channels(net: Path, options: dict[str, Any], inputs: np.ndarray) -> None:
+    np.testing.assert_allclose(embed(net, FLAT, **options), inputs @ net_weight(), rtol=1e-5)
+
+
+def test_layouts_agree(tmp_path: Path) -> None:
+    image = picture(1, 30, 20)
+    planar = embed(write_net(tmp_path / "a.onnx"), image)
+    packed = embed(write_net(tmp_path / "b.onnx", layout="NHWC"), image)
+    np.testing.assert_allclose(planar, packed, rtol=1e-5)
+    free = embed(write_net(tmp_path / "c.onnx", side=None), image, size=8)
+    np.testing.assert_allclose(planar, free, rtol=1e-5)
+
+
+def test_resize_and_crop(net: Path) -> None:
+    image = picture(2, 30, 20)
+    encoder = open_encoder(f"onnx:{net}", device="cpu")
+    middle = image.crop((5, 0, 25, 20)).resize((8, 8), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(encoder.preprocess(image), np.asarray(middle))
+    squeezed = open_encoder(f"onnx:{net}", device="cpu", options={"crop": "none", "resize": "bilinear"})
+    expected = image.resize((8, 8), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(squeezed.preprocess(image), np.asarray(expected))
+
+
+def test_settings_from_toml_are_overruled_by_options(net: Path, tmp_path: Path) -> None:
+    net.with_suffix(".toml").write_text("mean = 5\nstd = 2\n")
+    np.testing.assert_allclose(embed(net, FLAT), np.array([2.5, 7.5, 12.5]) @ net_weight(), rtol=1e-5)
+    np.testing.assert_allclose(embed(net, FLAT, scale=1), np.array([5, 15, 25]) @ net_weight(), rtol=1e-5)
+    other = tmp_path / "other.toml"
+    other.write_text("scale = 1\n")
+    encoder = open_encoder(f"onnx:{net}", config=other)
+    assert encoder.identity.preprocessing["mean"] == [0, 0, 0]
+    other.write_text("scale = \n")
+    with pytest.raises(ConfigError, match="is not TOML"):
+        open_encoder(f"onnx:{net}", config=other)
+    with pytest.raises(ConfigError, match="cannot read the encoder's settings"):
+        open_encoder(f"onnx:{net}", config=tmp_path / "absent.toml")
+
+
+def test_identity_holds_the_file_and_the_preprocessing(net: Path, tmp_path: Path) -> None:
+    identity = open_encoder(f"onnx:{net}").identity
+    assert identity.weights_digest.startswith("sha256:")
+    assert open_encoder(f"onnx:{net}", options={"n_threads": 1}).identity == identity
+    assert open_encoder(f"onnx:{net}", options=dict(identity.preprocessing)).identity == identity
+    assert open_encoder(f"onnx:{net}", options={"mean": 1}).identity.differences(identity)
+    (tmp_path / "d").mkdir()
+    other = write_net(tmp_path / "d" / "net.onnx", side=9)
+    assert open_encoder(f"onnx:{other}").identity.weights_digest != identity.weights_digest
+
+
+def test_outputs_by_name(tmp_path: Path) -> None:
+    net = write_net(tmp_path / "net.onnx", extra_output=True)
+    assert embed(net, FLAT).shape == (3,)
+    assert embed(net, FLAT, output="embedding").shape == (5,)
+    with pytest.raises(ConfigError, match="has no output 'logits': it has mean, embedding"):
+        embed(net, FLAT, output="logits")
+    with pytest.raises(ConfigError, match="has no input 'x': it has image"):
+        embed(net, FLAT, input="x")
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"sise": 8}, r"unknown setting 'sise' of an onnx encoder: did you mean size\?"),
+        ({"size": 16}, "the setting size is 16"),
+        ({"size": 0}, "positive integer"),
+        ({"resize": "cubic"}, "resize must be one of"),
+        ({"mean": [1, 2]}, "a number or three"),
+        ({"mean": "a"}, "a number or three"),
+        ({"std": 0}, "std not 0"),
+        ({"std": 1, "scale": 1}, "both scale and std"),
+        ({"layout": "CHW"}, "layout must be one of NCHW, NHWC"),
+    ],
+)
+def test_settings_that_are_refused(net: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        embed(net, FLAT, **options)
+
+
+def test_a_free_input_size_must_be_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="give the setting size"):
+        embed(write_net(tmp_path / "net.onnx", side=None), FLAT)
+
+
+def test_what_cannot_be_loaded(tmp_path: Path, net: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(EncoderUnavailableError, match="no ONNX file"):
+        open_encoder(f"onnx:{tmp_path / 'absent.onnx'}")
+    (tmp_path / "bad.onnx").write_bytes(b"nothing")
+    with pytest.raises(EncoderUnavailableError, match="cannot load"):
+        open_encoder(f"onnx:{tmp_path / 'bad.onnx'}")
+    import onnxruntime
+
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        with pytest.raises(EncoderUnavailableError, match="onnxruntime-gpu, or use device cpu"):
+            open_encoder(f"onnx:{net}", device="cuda")
+    real_import = builtins.__import__
+
+    def no_runtime(name: str, *rest: Any) -> Any:
+        if name == "onnxruntime":
+            raise ImportError(name)
+        return real_import(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", no_runtime)
+    with pytest.raises(EncoderUnavailableError, match=r"pip install 'ltstore\[onnx\]'"):
+        open_encoder(f"onnx:{net}")
+
+
+def test_a_row_has_the_same_bits_in_every_batch(net: Path) -> None:
+    encoder = open_encoder(f"onnx:{net}", device="cpu")
+    batch = np.stack([encoder.preprocess(picture(i)) for i in range(9)])
+    whole = encoder.encode(batch)
+    assert (encoder.encode(batch[4:7]) == whole[4:7]).all()
+    assert (open_encoder(f"onnx:{net}", device="cpu", options={"n_threads": 1}).encode(batch) == whole).all()
+    assert encoder.encode(batch[:0]).shape == (0, 5)
+
+
+def test_no_settings_are_the_defaults() -> None:
+    assert OnnxSettings.from_mapping({}) == OnnxSettings()
+
+
+@pytest.mark.slow
+def test_mobilenet_agrees_with_the_published_embeddings(real_data: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    options = {"size": 224, "mean": 127, "scale": 0.0078431, "resize": "bicubic"}
+    encoder = open_encoder(f"onnx:{real_data / 'encoder' / 'mobilenet_v2_embed.onnx'}", options=options)
+    source = CifarSource(real_data / "cifar100" / "cifar-100-python.tar.xz", "test")
+    images = [SelectedSource(source, range(16)).read(i) for i in range(16)]
+    X = encoder.encode(np.stack([encoder.preprocess(image) for image in images]))
+    stored = np.load(real_data / "cifar100" / "mobilenetv2_embeddings_u8.npz")
+    published = stored["test_q"][:16] * stored["scale"]
+    correlation = [np.corrcoef(a, b)[0, 1] for a, b in zip(X, published, strict=True)]
+    assert np.mean(correlation) > 0.94  # published from an 8-bit network; channels swapped gives 0.72

@@ -1,0 +1,158 @@
+"""open_clip models: weights, features, preprocessing and what is refused. Random weights of a small architecture."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ltstore.encode import open_encoder
+from ltstore.errors import ConfigError, EncoderMismatchError, EncoderUnavailableError
+from support.images import picture
+
+open_clip = pytest.importorskip("open_clip")
+torch = pytest.importorskip("torch")
+
+ARCH = "ViT-S-32-alt"
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Any:
+    return open_encoder(f"open_clip:{ARCH}/random", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    torch.manual_seed(0)
+    return open_clip.create_model(ARCH).eval()
+
+
+@pytest.fixture(scope="module")
+def batch(encoder: Any) -> np.ndarray:
+    return np.stack([encoder.preprocess(picture(i, 300, 240 + i)) for i in range(3)])
+
+
+def test_it_equals_open_clips_own_transform_and_encode_image(
+    encoder: Any, model: Any, batch: np.ndarray
+) -> None:
+    transform = open_clip.image_transform_v2(
+        open_clip.transform.PreprocessCfg(**model.visual.preprocess_cfg), False
+    )
+    inputs = torch.stack([transform(picture(i, 300, 240 + i)) for i in range(3)])
+    with torch.no_grad():
+        expected = model.encode_image(inputs).numpy()
+    np.testing.assert_allclose(encoder.encode(batch), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_random_weights_are_named_and_seeded(encoder: Any) -> None:
+    assert encoder.identity.weights == "random (seed 0)"
+    other = open_encoder(f"open_clip:{ARCH}/random", device="cpu", options={"seed": 1})
+    assert other.identity.weights == "random (seed 1)"
+    assert other.identity.weights_digest != encoder.identity.weights_digest
+    with pytest.raises(ConfigError, match=r"did you mean seed\?"):
+        open_encoder(f"open_clip:{ARCH}/random", options={"sed": 1})
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_a_checkpoint_has_the_digest_of_its_tensors(
+    encoder: Any, model: Any, batch: np.ndarray, tmp_path: Path, suffix: str
+) -> None:
+    path = tmp_path / f"weights{suffix}"
+    if suffix == ".pt":
+        torch.save({"state_dict": model.state_dict(), "epoch": 3}, path)
+    else:
+        from safetensors.torch import save_file
+
+        save_file(model.state_dict(), path)
+    found = open_encoder(f"open_clip:{ARCH}/{path}", device="cpu")
+    assert found.identity.weights == path.name
+    assert found.identity.weights_digest == encoder.identity.weights_digest
+    np.testing.assert_array_equal(found.encode(batch), encoder.encode(batch))
+
+
+def test_checkpoints_that_do_not_fit_or_cannot_be_read(model: Any, tmp_path: Path) -> None:
+    state = model.state_dict()
+    torch.save({name: value for name, value in state.items() if name != "visual.proj"}, tmp_path / "short.pt")
+    with pytest.raises(EncoderMismatchError, match=f"do not fit {ARCH}"):
+        open_encoder(f"open_clip:{ARCH}/{tmp_path / 'short.pt'}")
+    for content in (b"", b"not a checkpoint"):
+        (tmp_path / "bad.pt").write_bytes(content)
+        with pytest.raises(EncoderUnavailableError, match="cannot read the weights in"):
+            open_encoder(f"open_clip:{ARCH}/{tmp_path / 'bad.pt'}")
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            import os
+
+            return (os.system, ("touch evil-ran",))
+
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": Evil()}, tmp_path / "evil.pt")
+    with pytest.raises(EncoderUnavailableError, match="cannot read the weights in"):
+        open_encoder(f"open_clip:{ARCH}/{tmp_path / 'evil.pt'}")
+    assert not (tmp_path / "evil-ran").exists()
+
+
+def test_penultimate_features_are_what_the_projection_gets(encoder: Any, model: Any, batch: np.ndarray) -> None:
+    before = open_encoder(f"open_clip:{ARCH}/random", device="cpu", features="penultimate")
+    assert before.identity.features == "penultimate"
+    X = before.encode(batch)
+    np.testing.assert_allclose(
+        X @ model.visual.proj.detach().numpy(), encoder.encode(batch), rtol=1e-4, atol=1e-5
+    )
+    with pytest.raises(ConfigError, match="text shares a space with projected features only"):
+        before.encode_text(["a"])
+
+
+def test_names_that_are_not_there() -> None:
+    with pytest.raises(ConfigError, match=r"no architecture 'ViT-B32': did you mean ViT-B-32"):
+        open_encoder("open_clip:ViT-B32/openai")
+    with pytest.raises(ConfigError, match=r"no tag 'laion2b', and no file is there: did you mean laion2b_"):
+        open_encoder("open_clip:ViT-B-32/laion2b")
+    with pytest.raises(
+        ConfigError, match=r"names no weights: choose open_clip:ViT-B-32/TAG with a tag of .*datacomp"
+    ):
+        open_encoder("open_clip:ViT-B-32")
+    with pytest.raises(ConfigError, match="no weights are published for it, give a checkpoint"):
+        open_encoder(f"open_clip:{ARCH}/openai")
+    with pytest.raises(ConfigError, match="unknown device 'gpu7'"):
+        open_encoder(f"open_clip:{ARCH}/random", device="gpu7")
+    if not torch.cuda.is_available():
+        with pytest.raises(EncoderUnavailableError, match="torch finds no CUDA GPU: use device cpu"):
+            open_encoder(f"open_clip:{ARCH}/random", device="cuda")
+
+
+def test_the_activation_must_be_the_one_the_weights_were_trained_with() -> None:
+    with pytest.raises(
+        EncoderMismatchError, match="QuickGELU and ViT-B-32 has GELU: use open_clip:ViT-B-32-quickgelu/openai"
+    ):
+        open_encoder("open_clip:ViT-B-32/openai")
+
+
+def test_a_download_that_fails_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> str:
+        raise FileNotFoundError("Failed to download\nand more lines")
+
+    monkeypatch.setattr(open_clip, "download_pretrained", fail)
+    with pytest.raises(
+        EncoderUnavailableError, match=r"cannot download open_clip:ViT-B-32/laion2b_s34b_b79k .*HF_HUB_CACHE"
+    ) as e:
+        open_encoder("open_clip:ViT-B-32/laion2b_s34b_b79k")
+    assert "\n" not in str(e.value)
+
+
+def test_opening_leaves_logging_and_random_numbers_alone(capfd: pytest.CaptureFixture[str]) -> None:
+    root = logging.getLogger()
+    handlers, filters = list(root.handlers), list(root.filters)
+    torch.manual_seed(7)
+    expected = torch.rand(3).tolist()
+    torch.manual_seed(7)
+    open_encoder(f"open_clip:{ARCH}/random", device="cpu")
+    assert torch.rand(3).tolist() == expected
+    assert (root.handlers, root.filters) == (handlers, filters)
+    assert capfd.readouterr() == ("", "")

@@ -1,0 +1,82 @@
+"""List files: `path label`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ltstore.errors import ImageError, LabelError, SourceError, SourceNotFoundError
+from ltstore.sources import ListSource, read_class_names
+from ltstore.types import RowStatus
+from support.images import encoded, picture
+
+
+def test_lines_are_cut_at_the_last_blank(tmp_path: Path) -> None:
+    (tmp_path / "my images").mkdir()
+    (tmp_path / "my images" / "a b.jpg").write_bytes(encoded(picture()))
+    listing = tmp_path / "list.txt"
+    listing.write_bytes(b"my images/a b.jpg 2\r\n\n/absolute/x.jpg\t0\ncaf\xe9.jpg   -1")
+    source = ListSource(listing)
+    assert [source.key(i) for i in range(3)] == ["my images/a b.jpg", "/absolute/x.jpg", r"caf\xe9.jpg"]
+    assert source.labels.tolist() == [2, 0, -1]
+    assert source.class_names == ("0", "1", "2")
+    assert source.read(0).size == (24, 16)
+    with pytest.raises(ImageError) as caught:
+        source.read(1)
+    assert caught.value.status == RowStatus.MISSING
+
+
+def test_root_and_class_names(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "x.jpg").write_bytes(encoded(picture()))
+    listing = tmp_path / "list.txt"
+    listing.write_text("x.jpg 1\n")
+    source = ListSource(listing, root=tmp_path / "images", class_names=["a", "b", "c"])
+    assert source.class_names == ("a", "b", "c")
+    assert source.read(0).size == (24, 16)
+    with pytest.raises(LabelError, match="line 1: label 1 is outside the 1 classes"):
+        ListSource(listing, class_names=["a"])
+
+
+@pytest.mark.parametrize(
+    "line", ["alone.jpg", "x.jpg cat", "x.jpg 1.5", "x.jpg -2", "x.jpg 1_0", "x.jpg ²", "7"]
+)
+def test_a_bad_line_is_named(tmp_path: Path, line: str) -> None:
+    listing = tmp_path / "list.txt"
+    listing.write_text(f"a.jpg 0\n{line}\n")
+    with pytest.raises(SourceError, match="line 2: expected `path label` with an integer label, found"):
+        ListSource(listing)
+
+
+def test_no_file_and_no_rows(tmp_path: Path) -> None:
+    with pytest.raises(SourceNotFoundError, match="no file"):
+        ListSource(tmp_path / "absent.txt")
+    with pytest.raises(SourceError, match="cannot read"):
+        ListSource(tmp_path)
+    (tmp_path / "empty.txt").write_text("\n\n")
+    with pytest.raises(SourceError, match="lists no images"):
+        ListSource(tmp_path / "empty.txt")
+
+
+def test_class_name_files(tmp_path: Path) -> None:
+    path = tmp_path / "names.txt"
+    path.write_text("airfield airfield\nred fox\nowl\n")
+    assert read_class_names(path) == ("airfield", "red fox", "owl")
+    path.write_text("a\n\nb\n")
+    with pytest.raises(SourceError, match="line 2: expected a class name"):
+        read_class_names(path)
+    path.write_text("a\nb\na\n")
+    with pytest.raises(SourceError, match="line 3: class name 'a' is on line 1 already"):
+        read_class_names(path)
+
+
+def test_places(real_data: Path) -> None:
+    names = read_class_names(real_data / "longtail" / "Places_LT_classnames.txt")
+    source = ListSource(real_data / "longtail" / "Places_LT_train.txt", class_names=names)
+    assert (source.n_samples, len(source.class_names)) == (62_500, 365)
+    assert source.class_names[0] == "airfield"
+    assert source.key(0) == "train/airfield/00004851.jpg"
+    with pytest.raises(ImageError) as caught:
+        source.read(0)
+    assert caught.value.status == RowStatus.MISSING
