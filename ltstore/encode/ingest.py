@@ -151,7 +151,7 @@ def ingest(
         n_encoded = sum(stop - start for start, stop in map(writer.plan.shard_range, pending))
         _write_pending(rows, encoder, writer, n_batch, n_threads, seconds, progress)
         finished = writer.finish()
-    failures = finished.failures
+    failures = finished.failures()
     wall, work = time.perf_counter() - began, sum(seconds.values())
     return IngestReport(
         store=str(path),
