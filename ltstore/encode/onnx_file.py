@@ -46,8 +46,8 @@ class OnnxSettings:
     resize : str
         "nearest", "bilinear", "bicubic" (default) or "lanczos", as Pillow does them.
     crop : str
-        "center" (default): the largest centred square is resized; "none": the whole image is squeezed to the
-        square.
+        "center" (default): the shorter side becomes `size`, then the middle is cut out (in one step); "none":
+        the whole image is squeezed to the square.
     mean : float or three floats
         Default 0.
     scale : float or three floats

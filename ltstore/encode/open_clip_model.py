@@ -119,9 +119,8 @@ class OpenClipEncoder:
         """(n, H, W, 3) uint8 -> (n, D) float32."""
         torch = self._torch
         with torch.inference_mode(), self._autocast():
-            pixels = torch.from_numpy(np.require(batch, requirements=["C", "W"])).to(
-                self._torch_device, non_blocking=True
-            )
+            writable = np.require(batch, requirements=["C", "W"])  # torch warns of read-only memory
+            pixels = torch.from_numpy(writable).to(self._torch_device, non_blocking=True)
             inputs = pixels.permute(0, 3, 1, 2).float() * self._scale + self._shift
             found: FloatArray = self._model.encode_image(inputs).float().cpu().numpy()
         return found

@@ -56,7 +56,7 @@ def test_layouts_agree(tmp_path: Path) -> None:
 def test_resize_and_crop(net: Path) -> None:
     image = picture(2, 30, 20)
     encoder = open_encoder(f"onnx:{net}", device="cpu")
-    middle = image.crop((5, 0, 25, 20)).resize((8, 8), Image.Resampling.BICUBIC)
+    middle = image.resize((12, 8), Image.Resampling.BICUBIC).crop((2, 0, 10, 8))
     np.testing.assert_array_equal(encoder.preprocess(image), np.asarray(middle))
     squeezed = open_encoder(f"onnx:{net}", device="cpu", options={"crop": "none", "resize": "bilinear"})
     expected = image.resize((8, 8), Image.Resampling.BILINEAR)
@@ -102,7 +102,7 @@ def test_outputs_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"sise": 8}, r"unknown setting 'sise' of an onnx encoder: did you mean size\?"),
+        ({"sise": 8}, r"unknown setting 'sise' of an onnx encoder: did you mean size, resize\?"),
         ({"size": 16}, "the setting size is 16"),
         ({"size": 0}, "positive integer"),
         ({"resize": "cubic"}, "resize must be one of"),

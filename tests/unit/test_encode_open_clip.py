@@ -38,7 +38,7 @@ def batch(encoder: Any) -> np.ndarray:
 def test_it_equals_open_clips_own_transform_and_encode_image(
     encoder: Any, model: Any, batch: np.ndarray
 ) -> None:
-    transform = open_clip.image_transform_v2(
+    transform = open_clip.transform.image_transform_v2(
         open_clip.transform.PreprocessCfg(**model.visual.preprocess_cfg), False
     )
     inputs = torch.stack([transform(picture(i, 300, 240 + i)) for i in range(3)])
