@@ -42,7 +42,7 @@ def nearest_class_mean(moments: Moments) -> Head:
     return _masked(moments.means, -0.5 * np.einsum("cd,cd->c", moments.means, moments.means), moments)
 
 
-def gda(moments: Moments, *, shrinkage: float = 0.2, mean_shrinkage: float = 10.0) -> Head:
+def gda(moments: Moments, *, shrinkage: float = 0.2, mean_shrinkage: float | None = None) -> Head:
     """Gaussian discriminant analysis: one shrunk covariance S for all classes, uniform prior, shrunk means.
 
     With m the mean of all rows, mu_c' = m + n_c / (n_c + kappa) (mu_c - m) and
@@ -54,8 +54,9 @@ def gda(moments: Moments, *, shrinkage: float = 0.2, mean_shrinkage: float = 10.
     moments : Moments
     shrinkage : float in [0, 1]
         S = (1 - shrinkage) pooled + shrinkage * mean eigenvalue * identity.
-    mean_shrinkage : float, at least 0
-        kappa: how many rows' weight the mean of all rows has in each class mean.
+    mean_shrinkage : float, at least 0, optional
+        kappa: how many rows' weight the mean of all rows has in each class mean. Default: estimated by
+        `estimate_mean_shrinkage`.
 
     Raises
     ------
@@ -77,15 +78,44 @@ def gda(moments: Moments, *, shrinkage: float = 0.2, mean_shrinkage: float = 10.
 
     _check(moments)
     _in_range("shrinkage", shrinkage, 1.0)
-    _in_range("mean_shrinkage", mean_shrinkage, float("inf"))
+    if mean_shrinkage is not None:
+        _in_range("mean_shrinkage", mean_shrinkage, float("inf"))
     counts = moments.counts.astype(np.float64)
     center = counts @ moments.means / counts.sum()
+    factor = cho_factor(_invertible(shrunk_covariance(moments.pooled, shrinkage)), lower=True)
+    if mean_shrinkage is None:
+        mean_shrinkage = estimate_mean_shrinkage(moments, cho_solve(factor, np.eye(len(moments.pooled))))
     trust = counts / np.maximum(counts + mean_shrinkage, 1.0)
     deviations = trust[:, None] * (moments.means - center)
-    factor = cho_factor(_invertible(shrunk_covariance(moments.pooled, shrinkage)), lower=True)
     weight = cho_solve(factor, deviations.T).T
     bias = -0.5 * np.einsum("cd,cd->c", weight, deviations) - weight @ center
     return _masked(weight, bias, moments)
+
+
+def estimate_mean_shrinkage(moments: Moments, inverse: DoubleArray) -> float:
+    """Return kappa = within / between: the variance of a row around its class mean over that of class means.
+
+    In the metric `inverse`, within = tr(inverse pooled), and between is the mean over classes with rows of
+    |mu_c - m|^2 less within / n_c, the part of it that is the error of mu_c. With it n_c / (n_c + kappa) is
+    the share of a class mean's deviation that is real. Where nothing real is left kappa is the largest count.
+
+    Parameters
+    ----------
+    moments : Moments
+    inverse : (D, D) float64
+
+    References
+    ----------
+    Efron & Morris 1973, "Stein's estimation rule and its competitors: an empirical Bayes approach".
+    """
+    counts = moments.counts[moments.counts > 0].astype(np.float64)
+    means = moments.means[moments.counts > 0]
+    deviations = means - counts @ means / counts.sum()
+    within = float(np.einsum("ij,ij->", inverse, moments.pooled))
+    squares = np.einsum("cd,cd->c", deviations @ inverse, deviations)
+    between = float(np.mean(squares - within / counts))
+    largest = float(counts.max())
+    return within / between if between * largest > within else largest * (within > 0)
 
 
 def ridge(moments: Moments, *, l2: float = 0.1, balanced: bool = True) -> Head:

@@ -18,6 +18,7 @@ from ltstore.linear import (
     train_closed_form,
     train_linear,
 )
+from ltstore.linear.closed_form import estimate_mean_shrinkage
 from ltstore.rows import ArrayRows
 from ltstore.stream import TrainingStream
 from support.made_moments import made_moments
@@ -228,6 +229,22 @@ def test_gda_is_the_gaussian_posterior(mean_shrinkage):
     logits = X @ head.weight.T + head.bias
     difference = logits - density
     assert np.allclose(difference, difference[:, :1], atol=1e-6)
+
+
+def test_estimated_mean_shrinkage_is_within_over_between_variance():
+    for ratio in (0.25, 4.0):
+        rows = made((60, 30, 10, 5) * 40, 12, spread=np.sqrt(ratio))
+        moments = moments_of(rows)
+        for inverse in (np.eye(12), np.diag(np.full(12, 7.0))):
+            assert estimate_mean_shrinkage(moments, inverse) == pytest.approx(ratio, rel=0.2)
+
+
+def test_estimated_mean_shrinkage_at_its_ends():
+    same = made((50, 20), 4)
+    moments = moments_of(same)
+    moments.means[:] = moments.means.mean(axis=0)
+    assert estimate_mean_shrinkage(moments, np.eye(4)) == 50
+    assert estimate_mean_shrinkage(moments_of(made((1, 1), 4)), np.eye(4)) == 0
 
 
 def test_ridge_is_weighted_least_squares():
