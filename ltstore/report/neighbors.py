@@ -182,6 +182,10 @@ def reasons(data: ReportData, confused: Confused, names: Sequence[str]) -> list[
             said.append(taken)
         elif confused.n_takers >= 4:
             said.append(f"its errors scatter over {confused.n_takers} classes")
+    if data.baseline_model is not None:
+        lost = data.baseline_model.evaluation.class_accuracy[confused.class_id] - confused.accuracy
+        if lost >= 0.05:
+            said.append(f"{100 * lost:.0f} points below the baseline")
     best = nearest_donor_similarity(data)
     if best is not None and np.isfinite(best[confused.class_id]):
         tail = best[~data.donors.head & np.isfinite(best)] if data.donors is not None else best[:0]

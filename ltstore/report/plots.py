@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 MAX_POINTS = 1000
 MAX_MAP_CLASSES = 8
+NAMED_CLASSES = 25
 N_BLOCKS = 40
 _MARKERS = "osD^vPX*"
 _MAP_ROLES = [f"c{i}" for i in range(MAX_MAP_CLASSES)]
@@ -63,6 +64,7 @@ def size_and_accuracy(data: ReportData, alt: str) -> str:
     """Return the SVG: accuracy of every class, largest first, over its real and synthetic rows."""
     order = np.argsort(-data.class_counts, kind="stable")
     x, line = np.arange(len(order)), _thinned(len(order))
+    is_named = len(order) <= NAMED_CLASSES
     with _canvas((10, 5.6), alt) as (figure, out):
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[2.6, 1])
         _shade_groups(top, bottom, data.class_counts[order])
@@ -72,29 +74,30 @@ def size_and_accuracy(data: ReportData, alt: str) -> str:
         for model, role, marker in drawn:
             accuracy = 100 * model.evaluation.class_accuracy[order]
             _scatter(top, x, accuracy, role, marker)
-            top.plot(x[line], _smooth(accuracy)[line], color=_COLOR[role], lw=2.4, label=shown(model.name, 40))
+            trend, name = _smooth(accuracy), shown(model.name, 40)
+            top.plot(x[line], trend[line], color=_COLOR[role], lw=1 if is_named else 2.4, label=name)
         top.set_ylim(-3, 112)
         top.set_yticks(range(0, 101, 20))
         top.set_ylabel("accuracy, %")
         top.legend(loc="upper center", bbox_to_anchor=(0.5, 1.17), ncols=2)
-        counts = data.class_counts[order][line].astype(float)
-        bottom.set_yscale("log")
-        floor = 0.8
-        bottom.fill_between(
-            x[line], floor, np.maximum(counts, floor), step="mid", color=_COLOR["muted"], lw=0, label="real"
-        )
+        edges = np.append(x[line] - 0.5, len(order) - 0.5)
+        floor, real = 0.8, data.class_counts[order].astype(float)
+        _steps(bottom, edges, np.full(len(line), floor), np.maximum(real, floor)[line], "muted", 1.0, "real")
         if data.synthetic_counts is not None and data.synthetic_counts.any():
-            total = counts + data.synthetic_counts[order][line]
-            low, high = np.maximum(counts, floor), np.maximum(total, floor)
-            bottom.fill_between(
-                x[line], low, high, step="mid", color=_COLOR["chosen"], alpha=0.35, lw=0, label="synthetic"
-            )
-            bottom.legend(loc="upper right", ncols=2, bbox_to_anchor=(1.0, 1.22))
+            total = np.maximum(real + data.synthetic_counts[order], floor)
+            _steps(bottom, edges, np.maximum(real, floor)[line], total[line], "chosen", 0.35, "synthetic")
+            bottom.legend(loc="upper right", ncols=2, bbox_to_anchor=(1.0, 1.24))
+        bottom.set_yscale("log")
         bottom.set_ylim(floor, None)
-        _plain_log(bottom.yaxis)
+        _plain_log(bottom.yaxis, (1.0,))
         bottom.set_ylabel("training rows")
-        bottom.set_xlabel("classes, largest first")
         bottom.set_xlim(-0.5, len(order) - 0.5)
+        if is_named:
+            labels = [shown(data.class_names[c], 16) for c in order]
+            slanted = max(map(len, labels)) * len(labels) > 90
+            bottom.set_xticks(x, labels, rotation=35 if slanted else 0, ha="right" if slanted else "center")
+        else:
+            bottom.set_xlabel("classes, largest first")
     return out[0]
 
 
@@ -106,7 +109,6 @@ def gain_by_size(data: ReportData, alt: str) -> str:
     x = np.maximum(data.class_counts, 0.8).astype(float)
     with _canvas((10, 4.6), alt) as (figure, out):
         axes = figure.subplots()
-        axes.set_xscale("log")
         axes.axhline(0, color=_COLOR["muted"], lw=1.2)
         if len(gain) <= MAX_POINTS:
             signs = (
@@ -122,15 +124,18 @@ def gain_by_size(data: ReportData, alt: str) -> str:
         order = np.argsort(x, kind="stable")
         if len(gain) > MAX_POINTS:
             _scatter(axes, x[order], gain[order], "chosen", "o")
-        sizes, tied = np.unique(x, return_inverse=True)  # one value where classes are of one size
-        trend = np.bincount(tied[order], _smooth(gain[order])) / np.bincount(tied)
-        axes.plot(sizes, trend, color=_COLOR["ink"], lw=2, label="smoothed")
+        if len(gain) > NAMED_CLASSES:
+            sizes, tied = np.unique(x, return_inverse=True)  # one value where classes are of one size
+            trend = np.bincount(tied[order], _smooth(gain[order])) / np.bincount(tied)
+            axes.plot(sizes, trend, color=_COLOR["ink"], lw=2, label="smoothed")
         for edge in (19.5, 100.5):
             if x.min() < edge < x.max():
                 axes.axvline(edge, color=_COLOR["line"], lw=1, ls=(0, (4, 3)))
         axes.set_xlabel("real training rows of the class")
         axes.set_ylabel("gain in accuracy, points")
-        _plain_log(axes.xaxis)
+        if x.max() > 10 * x.min():
+            axes.set_xscale("log")
+            _plain_log(axes.xaxis, (1.0, 2.0, 5.0))
         axes.invert_xaxis()
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.13), ncols=4)
     return out[0]
@@ -214,7 +219,8 @@ def _scatter(axes: Axes, x: Any, y: DoubleArray, role: str, marker: str) -> None
     kept = ~np.isnan(y)
     x, y = np.asarray(x, float)[kept], y[kept]
     if len(y) <= MAX_POINTS:
-        axes.plot(x, y, marker, color=_COLOR[role], ms=4.2, alpha=0.45, mew=0)
+        large = len(y) <= NAMED_CLASSES
+        axes.plot(x, y, marker, color=_COLOR[role], ms=7 if large else 4.2, alpha=0.9 if large else 0.45, mew=0)
         return
     blocks = np.array_split(np.arange(len(y)), N_BLOCKS)
     center = [x[block].mean() for block in blocks]
@@ -229,8 +235,13 @@ def _thinned(n: int) -> IntArray:
 
 
 def _smooth(y: DoubleArray) -> DoubleArray:
-    """Return a running Gaussian mean over neighbours in size (a twenty-fifth of the classes wide), NaN left out."""
-    width = max(1.0, len(y) / 25)
+    """Return a running Gaussian mean over neighbours in size (a twenty-fifth of the classes wide), NaN left out.
+
+    Up to 25 classes stay as they are.
+    """
+    if len(y) <= NAMED_CLASSES:
+        return y
+    width = len(y) / 25
     reach = int(3 * width)
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / width) ** 2)
     known = ~np.isnan(y)
@@ -278,9 +289,18 @@ def _direct_labels(
         text.set_bbox({"facecolor": _COLOR["panel"], "alpha": 0.78, "pad": 1.5, "linewidth": 0})
 
 
-def _plain_log(axis: Any) -> None:
-    """Label a logarithmic axis 1, 10, 100 instead of powers."""
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+def _steps(
+    axes: Axes, edges: DoubleArray, low: DoubleArray, high: DoubleArray, role: str, alpha: float, label: str
+) -> None:
+    """Fill between two step functions, one step a class."""
+    low, high = np.append(low, low[-1:]), np.append(high, high[-1:])
+    axes.fill_between(edges, low, high, step="post", color=_COLOR[role], alpha=alpha, lw=0, label=label)
 
+
+def _plain_log(axis: Any, steps: tuple[float, ...]) -> None:
+    """Label a logarithmic axis 1, 10, 100 instead of powers, at these multiples of each."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=steps))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axis.set_minor_formatter(NullFormatter())

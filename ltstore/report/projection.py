@@ -56,7 +56,7 @@ def row_map(
 
     References
     ----------
-    Ledoit and Wolf, "Honey, I Shrunk the Sample Covariance Matrix", 2004 (the shrinkage of scikit-learn's LDA).
+    Ledoit and Wolf, "A well-conditioned estimator for large-dimensional covariance matrices", 2004.
     """
     classes = np.unique(np.asarray(class_ids, np.int64))
     real = np.flatnonzero(np.isin(real_labels, classes))
@@ -96,7 +96,6 @@ def _thin(groups: IntArray, limit: int, seed: int) -> IntArray:
 
 
 def _project(X: DoubleArray, labels: IntArray, synthetic: BoolArray, seed: int) -> tuple[DoubleArray, str]:
-    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
     from sklearn.utils.extmath import randomized_svd
 
     real = ~synthetic
@@ -107,14 +106,27 @@ def _project(X: DoubleArray, labels: IntArray, synthetic: BoolArray, seed: int) 
     Z = X @ axes[scale > 1e-9 * max(scale[0], 1e-300)].T
     method = "principal components"
     if n_classes >= 3 and n_real > 2 * n_classes and Z.shape[1] >= 2:
-        lda = LinearDiscriminantAnalysis(
-            solver="eigen", shrinkage="auto", priors=np.full(n_classes, 1 / n_classes), n_components=2
-        )
         with suppress(np.linalg.LinAlgError):  # rows of a class that are all alike have no spread to whiten
-            Z = lda.fit(Z[real], labels[real]).transform(Z)
+            Z = Z @ _discriminants(Z[real], labels[real])
             method = "linear discriminants"
     points = np.zeros((len(X), 2))
     points[:, : Z.shape[1]] = Z[:, :2]
     farthest = points[np.abs(points).argmax(axis=0), np.arange(2)]  # an axis points to its farthest row
     points *= np.where(farthest < 0, -1.0, 1.0)
     return points, method
+
+
+def _discriminants(Z: DoubleArray, labels: IntArray) -> DoubleArray:
+    """Return (d, 2): the directions in which class means lie farthest apart, in units of the spread within classes.
+
+    The spread is pooled over all rows, so that a class of one row does no harm.
+    """
+    from scipy.linalg import eigh
+    from sklearn.covariance import ledoit_wolf
+
+    classes, place = np.unique(labels, return_inverse=True)
+    means = np.stack([Z[place == c].mean(axis=0) for c in range(len(classes))])
+    within, _ = ledoit_wolf(Z - means[place], assume_centered=True)
+    _, directions = eigh(np.cov(means.T, bias=True), within)
+    top: DoubleArray = directions[:, :-3:-1]
+    return top
