@@ -6,7 +6,8 @@ EMPTY_CLASS_BIAS, finite in the file and never predicted.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,10 +24,13 @@ class Head(NamedTuple):
     ----------
     weight : (C, D) float64
     bias : (C,) float64
+    settings : mapping
+        The settings it was made with, estimated ones included.
     """
 
     weight: DoubleArray
     bias: DoubleArray
+    settings: Mapping[str, Any]
 
 
 def nearest_class_mean(moments: Moments) -> Head:
@@ -39,7 +43,7 @@ def nearest_class_mean(moments: Moments) -> Head:
     Mensink et al. 2013, "Distance-based image classification: generalizing to new classes at near-zero cost".
     """
     _check(moments)
-    return _masked(moments.means, -0.5 * np.einsum("cd,cd->c", moments.means, moments.means), moments)
+    return _masked(moments.means, -0.5 * np.einsum("cd,cd->c", moments.means, moments.means), moments, {})
 
 
 def gda(moments: Moments, *, shrinkage: float = 0.2, mean_shrinkage: float | None = None) -> Head:
@@ -89,7 +93,8 @@ def gda(moments: Moments, *, shrinkage: float = 0.2, mean_shrinkage: float | Non
     deviations = trust[:, None] * (moments.means - center)
     weight = cho_solve(factor, deviations.T).T
     bias = -0.5 * np.einsum("cd,cd->c", weight, deviations) - weight @ center
-    return _masked(weight, bias, moments)
+    resolved = {"shrinkage": float(shrinkage), "mean_shrinkage": float(mean_shrinkage)}
+    return _masked(weight, bias, moments, resolved)
 
 
 def estimate_mean_shrinkage(moments: Moments, inverse: DoubleArray) -> float:
@@ -151,12 +156,12 @@ def ridge(moments: Moments, *, l2: float = 0.1, balanced: bool = True) -> Head:
     scale = float(np.trace(second)) / len(second)
     second[np.diag_indices(len(second))] += l2 * (scale if scale > 0 else 1.0)
     weight = cho_solve(cho_factor(second, lower=True), (shares[:, None] * deviations).T).T
-    return _masked(weight, shares - weight @ center, moments)
+    return _masked(weight, shares - weight @ center, moments, {"l2": float(l2), "balanced": bool(balanced)})
 
 
-def _masked(weight: DoubleArray, bias: DoubleArray, moments: Moments) -> Head:
+def _masked(weight: DoubleArray, bias: DoubleArray, moments: Moments, settings: Mapping[str, Any]) -> Head:
     empty = moments.counts == 0
-    return Head(np.where(empty[:, None], 0.0, weight), np.where(empty, EMPTY_CLASS_BIAS, bias))
+    return Head(np.where(empty[:, None], 0.0, weight), np.where(empty, EMPTY_CLASS_BIAS, bias), settings)
 
 
 def _check(moments: Moments) -> None:

@@ -193,7 +193,7 @@ def train_closed_form(
         encoder_spec=encoder_spec,
         normalized=normalized,
         class_counts=(moments.counts if class_counts is None else class_counts).astype(np.int64),
-        record=record("model", settings={"head": method, **options}, made_from=made_from or {}),
+        record=record("model", settings={"head": method, **head.settings}, made_from=made_from or {}),
     )
     return TrainResult(model, (), 0, seconds, True, 0.0)
 

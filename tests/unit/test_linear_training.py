@@ -272,6 +272,16 @@ def test_closed_form_options_out_of_range(options):
         )
 
 
+def test_the_record_of_a_closed_form_holds_what_was_estimated():
+    result = train_closed_form(
+        "gda", moments_of(ROWS), class_names=ROWS.class_names, encoder=ROWS.encoder, shrinkage=0.3
+    )
+    settings = result.model.record["settings"]
+    assert settings["head"] == "gda"
+    assert settings["shrinkage"] == 0.3
+    assert settings["mean_shrinkage"] > 0
+
+
 def test_an_unknown_closed_form():
     with pytest.raises(ConfigError, match="ncm, gda, ridge"):
         train_closed_form("lda", moments_of(ROWS), class_names=ROWS.class_names, encoder=ROWS.encoder)
