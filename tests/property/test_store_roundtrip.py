@@ -21,12 +21,15 @@ MAGNITUDES = st.sampled_from(
     [0.0, 1e-8, 1e-5, 1.0, 60000.0]
 )  # nothing, subnormal in float16, ordinary, near its end
 
+SHAPES = [  # rows, features, rows per shard
+    *[(0, 3, 8), (1, 1, 1), (1, 3, 8), (7, 2, 8), (8, 2, 8), (9, 3, 8), (16, 4, 4), (23, 5, 7)],
+    *[(n, 3, 3072) for n in (1023, 1024, 1025, 2049, 3072, 3073, 5000)],  # three chunks of 1,024 in a shard
+]
+
 
 @settings(max_examples=25, deadline=None)
 @given(
-    shape=st.sampled_from(
-        [(0, 3, 8), (1, 1, 1), (1, 3, 8), (7, 2, 8), (8, 2, 8), (9, 3, 8), (16, 4, 4), (23, 5, 7)]
-    ),
+    shape=st.sampled_from(SHAPES),
     dtype=st.sampled_from(["float16", "float32"]),
     magnitude=MAGNITUDES,
     seed=st.integers(0, 1 << 20),

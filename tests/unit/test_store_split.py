@@ -80,6 +80,18 @@ def test_rows_that_cannot_be_stored_keep_their_place_and_say_why(tmp_path: Path)
     assert not np.asarray(stored)[[1, 2, 3, 5]].any()
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_embeddings_given_are_not_modified(tmp_path: Path, dtype: str) -> None:
+    X = np.ones((3, 2), dtype)
+    X[1, 0] = np.nan
+    before = X.copy()
+    X.flags.writeable = False
+    with new_store(tmp_path / "s", 2).begin_split("train", n_rows=3, source_digest="", dtype=dtype) as writer:
+        writer.write_shard(0, **one_shard(X, status=[0, 0, RowStatus.CORRUPT]))
+        assert writer.finish().rows().n_samples == 1
+    np.testing.assert_array_equal(X, before)
+
+
 def test_float32_holds_what_float16_does_not(tmp_path: Path) -> None:
     store = new_store(tmp_path / "s", 2)
     X = np.array([[7e4, 1e-12], [1e39, 0]])
