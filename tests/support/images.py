@@ -74,10 +74,13 @@ def cifar10_files(n_each: int = 3) -> dict[str, bytes]:
     return files
 
 
-class _Python2Pickler(pickle._Pickler):  # type: ignore[name-defined,misc]
+_PurePickler: Any = vars(pickle)["_Pickler"]
+
+
+class _Python2Pickler(_PurePickler):  # type: ignore[misc]
     """Protocol 2 as Python 2 wrote it: bytes are its `str`, stored as SHORT_BINSTRING or BINSTRING."""
 
-    dispatch: ClassVar[dict[type, Any]] = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
+    dispatch: ClassVar[dict[type, Any]] = dict(_PurePickler.dispatch)
 
     def save_bytes(self, data: bytes) -> None:
         if len(data) < 256:
