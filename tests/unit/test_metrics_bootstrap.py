@@ -88,7 +88,7 @@ def test_no_resamples_is_an_error() -> None:
 def test_calibration_interval_agrees_with_resampling_rows_one_by_one() -> None:
     rng = np.random.default_rng(4)
     confidence = rng.random(300)
-    correct = rng.random(300) < confidence**3
+    correct = rng.random(300) < 0.5  # too timid in low bins, too bold in high ones: the gaps have both signs
     found = evaluate_predictions(
         np.zeros(300, np.int64),
         np.where(correct, 0, 1),
