@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from ltstore.linear.solver import PassRecord, minimize
 from ltstore.provenance import record
 from ltstore.stream import TrainingStream
 from ltstore.types import EncoderIdentity, IntArray, Moments, Progress, no_progress
+
+_log = logging.getLogger(__name__)
 
 CLOSED_FORMS: dict[str, Callable[..., Head]] = {"ncm": nearest_class_mean, "gda": gda, "ridge": ridge}
 
@@ -118,6 +121,12 @@ def train_linear(
         on_pass=lambda done: progress(stream.n_samples, {"train": done.seconds}),
     )
     seconds = time.perf_counter() - started
+    if not solution.converged:
+        _log.warning(
+            "training stopped after %d passes before tolerance %g was reached: raise max_passes or l2",
+            len(solution.passes),
+            settings.tolerance,
+        )
     bias = solution.bias - solution.weight @ center
     resolved = {
         "head": "linear",

@@ -100,11 +100,12 @@ def test_history_counts_every_pass():
     assert all(later < earlier for earlier, later in pairwise(kept))
 
 
-def test_passes_are_never_more_than_allowed():
+def test_passes_are_never_more_than_allowed(caplog):
     result = train(ROWS, max_passes=4, tolerance=0.0)
     assert result.n_passes == 4
     assert not result.converged
     assert result.model.record["settings"]["converged"] is False
+    assert "before tolerance" in caplog.text
 
 
 def test_the_same_call_gives_the_same_model():
