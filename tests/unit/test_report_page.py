@@ -152,6 +152,8 @@ def test_names_cannot_become_markup() -> None:
     assert not any(key.startswith("on") for _, attrs in found.tags for key in attrs)
     for name in HOSTILE:
         assert name in found.text  # shown as it is, as text
+    drawn = re.findall(r"<text[^>]*>([^<]*)</text>", html)
+    assert "$\\alpha$ &amp; x" in drawn  # a name is no formula
     assert "49" not in re.findall(r"<bdi[^>]*>(.*?)</bdi>", html)
 
 
