@@ -37,18 +37,25 @@ def store(whole: Path, tmp_path: Path) -> Path:
     return tmp_path / "s"
 
 
+def says_the_same(flipped: bytes, written: bytes) -> bool:
+    """Whether JSON only spells a number otherwise: 1E-05 for 1e-05, or its seventeenth digit."""
+    return written.startswith(b"{") and json.loads(flipped) == json.loads(written)
+
+
 def test_any_flipped_bit_is_found(store: Path) -> None:
     rng = np.random.default_rng(0)
     files = sorted(file for file in store.rglob("*") if file.is_file())
     assert len(files) > 25
     for file in files:
         data = bytearray(file.read_bytes())
+        whole_data = bytes(data)
         for where in {0, len(data) - 1, *rng.integers(0, len(data), 8).tolist()}:
             bit = 1 << int(rng.integers(8))
             data[where] ^= bit
             file.write_bytes(data)
             try:
-                assert not verify(store).ok, (file, where, bit)
+                found = not verify(store).ok
+                assert found or says_the_same(data, whole_data), (file, where, bit)
             except StoreFormatError:  # the root cannot be opened at all
                 assert file == store / GROUP_FILE
             data[where] ^= bit
