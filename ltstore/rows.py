@@ -16,6 +16,7 @@ from ltstore.errors import DataError, LabelError
 from ltstore.types import UNLABELLED, EncoderIdentity, FloatArray, IntArray, Rows
 
 BLOCK_ROWS = 8192
+_SQUARES_LOW, _SQUARES_HIGH = 1e-20, 1e30  # squared norms that float32 sums without losing small terms
 
 
 def normalize_rows(X: FloatArray) -> FloatArray:
@@ -24,11 +25,24 @@ def normalize_rows(X: FloatArray) -> FloatArray:
     Parameters
     ----------
     X : (n, D) float32, C-contiguous
-        Modified.
+        Modified; finite.
+
+    Notes
+    -----
+    Two passes at memory speed; squares are summed in float32 (relative error about 1e-7), and again in float64
+    for the rare rows whose sum leaves float32's range.
     """
-    norms = np.sqrt(np.einsum("ij,ij->i", X, X, dtype=np.float64))
-    scale = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
-    X *= scale[:, None].astype(np.float32)
+    with np.errstate(over="ignore", under="ignore"):
+        squares = np.vecdot(X, X).astype(np.float64)
+    unsure = ~((squares > _SQUARES_LOW) & (squares < _SQUARES_HIGH))
+    if unsure.any():
+        wide = X[unsure].astype(np.float64)
+        squares[unsure] = np.vecdot(wide, wide)
+        # Scaling by 1 / norm in float32 could overflow for these: divide them in float64.
+        norms = np.sqrt(squares[unsure])
+        X[unsure] = np.divide(wide, norms[:, None], out=np.zeros_like(wide), where=norms[:, None] > 0)
+        squares[unsure] = 1.0
+    X *= (1.0 / np.sqrt(squares))[:, None].astype(np.float32)
     return X
 
 

@@ -29,6 +29,16 @@ def test_normalize_keeps_zero_rows_and_input() -> None:
     assert normalize_rows(X) is X
 
 
+def test_normalize_at_every_magnitude() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(9, 300)) * 10.0 ** np.arange(-36, 36, 8)[:, None]
+    X[4] = 0
+    unit = normalize_rows(X.astype(np.float32))
+    norms = np.linalg.norm(X, axis=1, keepdims=True)
+    expected = np.divide(X, norms, out=np.zeros_like(X), where=norms > 0)
+    np.testing.assert_allclose(unit, expected, rtol=2e-6, atol=1e-7)
+
+
 def test_blocks_cover_all_rows_once() -> None:
     X = np.random.default_rng(0).normal(size=(23, 2)).astype(np.float32)
     blocks = [(start, block.copy()) for start, block, _ in iter_blocks(ArrayRows(X), 5)]
