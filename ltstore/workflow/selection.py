@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ltstore.errors import DataError, IndexNotFoundError, StoreWriteError
+from ltstore.errors import DataError, IndexNotFoundError, StoreFormatError, StoreWriteError
 from ltstore.neighbors import class_donors, row_donors
 from ltstore.provenance import record
 from ltstore.rows import class_counts
@@ -72,11 +72,15 @@ class Selection:
         path = self.store.artefact_path("stats", self.name).with_name(f"{self.name}.safetensors")
         try:
             return load_moments(path, rows_digest=self.rows.digest)
-        except (FileNotFoundError, DataError) as err:
+        except (FileNotFoundError, DataError, StoreFormatError) as err:
             logger.info("class moments of %s are made anew: %s", self.name, err)
         moments = class_moments(self.rows, progress=progress)
         try:
-            save_moments(moments, path, record("moments", settings={}, made_from=self.made_from))
+            save_moments(
+                moments,
+                path,
+                record("moments", settings={"rank": moments.basis.shape[1]}, made_from=self.made_from),
+            )
         except StoreWriteError as err:
             logger.warning("class moments are not kept: %s", err)
         return moments
