@@ -39,7 +39,7 @@ def test_every_command_in_the_docs_parses(page: str) -> None:
         for line in block.replace("\\\n", " ").splitlines():
             for call in re.findall(r"(?:^|&& |\$ |/)ltstore ([^|>&#]*)", line):
                 words = call.split()
-                if not words or words[0].startswith("-"):
+                if not words or words[0].startswith(("-", "[")):
                     continue
                 command = group.commands.get(words[0])  # type: ignore[attr-defined]
                 assert command is not None, f"{page}: no command {words[0]!r} in: {line}"
