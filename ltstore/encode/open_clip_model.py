@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import numpy as np
 from numpy.typing import NDArray
@@ -203,14 +206,44 @@ def _resolve_weights(open_clip: Any, architecture: str, weights: str) -> tuple[s
         )
     _check_activation(open_clip, architecture, weights, bool(settings.get("quick_gelu", False)))
     try:
-        return weights, Path(open_clip.download_pretrained(settings))
+        with _cache_only_where_unreachable() as host:
+            return weights, Path(open_clip.download_pretrained(settings))
     except Exception as err:
         # the hub client, urllib and the operating system raise what they like
         reason = (str(err).splitlines() or [type(err).__name__])[0]
+        if host:
+            reason = f"no network: {host} is not found, and the weights are not in the cache"
         raise EncoderUnavailableError(
-            f"cannot download open_clip:{architecture}/{weights} ({reason[:120]}): where there is no network, give the "
+            f"cannot download open_clip:{architecture}/{weights} ({reason}): where there is no network, give the "
             f"path of a checkpoint (open_clip:{architecture}/FILE.safetensors) or set HF_HUB_CACHE to a filled cache"
         ) from err
+
+
+@contextmanager
+def _cache_only_where_unreachable() -> Iterator[str]:
+    """Give the name of the hub's host if it cannot be resolved, "" otherwise; then only the hub's cache is used.
+
+    The hub client would try an unknown host a dozen times, for a minute, before it looks into its cache.
+    """
+    from huggingface_hub import constants
+
+    host = urlsplit(constants.ENDPOINT).hostname or ""
+    before = constants.HF_HUB_OFFLINE
+    if before or getproxies() or _resolves(host):
+        yield ""
+        return
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield host
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _resolves(host: str) -> bool:
+    try:
+        return bool(socket.getaddrinfo(host, 443))
+    except OSError:
+        return False
 
 
 def _check_activation(open_clip: Any, architecture: str, tag: str, tag_is_quick: bool) -> None:
