@@ -207,7 +207,7 @@ def store_facts(facts: Mapping[str, Any]) -> None:
     )
     rows = [
         (
-            kind,
+            "split" if kind == "splits" else kind,
             name,
             split["n_rows"],
             split["dtype"],
@@ -396,7 +396,7 @@ def quickstart_summary(result: QuickstartResult) -> None:
     store, subset = result.store, result.subset
     for command in (
         f"ltstore info {store}",
-        f"ltstore query {store} --subset {subset} --row 0 --among tail -k 5",
+        f"ltstore query {store} --subset {subset} --row {result.example_row} --among tail -k 5",
         f"ltstore donors {store} --subset {subset}",
         "ltstore ingest YOUR/IMAGES yours.zarr --encoder open_clip:ViT-B-32/laion2b_s34b_b79k",
         "ltstore train yours.zarr --sampler neighbor-gauss --out models/first",

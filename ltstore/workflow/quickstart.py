@@ -36,6 +36,7 @@ class QuickstartResult:
     directory: str
     store: str
     subset: str
+    example_row: int
     report: str
     n_train: int
     n_test: int
@@ -50,6 +51,7 @@ class QuickstartResult:
             "directory": self.directory,
             "store": self.store,
             "subset": self.subset,
+            "example_row": self.example_row,
             "report": self.report,
             "n_train": self.n_train,
             "n_test": self.n_test,
@@ -113,6 +115,7 @@ def quickstart(
         directory=str(home),
         store=str(store_path),
         subset=subset,
+        example_row=int(selection.rows.row_ids[0]),
         report=str(report),
         n_train=selection.rows.n_samples,
         n_test=len(evaluation.labels),

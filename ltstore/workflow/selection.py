@@ -69,7 +69,7 @@ class Selection:
 
     def moments(self, *, progress: Progress = no_progress) -> ClassMoments:
         """Return the class moments of these rows: kept in stats/, made anew when the rows changed."""
-        path = self.store.artefact_path("stats", self.name).with_name(f"{self.name}.safetensors")
+        path = self.store.artefact_path("stats", self.name) / "moments.safetensors"
         try:
             return load_moments(path, rows_digest=self.rows.digest)
         except (FileNotFoundError, DataError, StoreFormatError) as err:
