@@ -16,6 +16,8 @@ _ROOMS = {
     "ltstore.rows": ("ArrayRows",),
     "ltstore.sources": ("open_source",),
     "ltstore.store": ("create_store", "open_store", "store_info", "verify"),
+    "ltstore.stream": ("EmbeddingDataset", "iter_batches"),
+    "ltstore.transfer": ("adopt", "export_embeddings", "import_embeddings"),
     "ltstore.workflow": (
         *("build_store_index", "compare", "evaluate", "make_subset", "predict"),
         *("query_store", "quickstart", "sample", "select", "store_donors", "train"),
