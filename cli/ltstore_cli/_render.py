@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ltstore.encode import IngestReport
     from ltstore.metrics import Estimate
     from ltstore.store import VerifyReport
+    from ltstore.transfer import ExportReport, ImportReport
     from ltstore.types import Encoder, Progress
     from ltstore.workflow import EvaluateResult, Prediction, QuickstartResult, TrainOutcome
 
@@ -402,3 +403,45 @@ def quickstart_summary(result: QuickstartResult) -> None:
         "ltstore train yours.zarr --sampler neighbor-gauss --out models/first",
     ):
         line(f"  {command}")
+
+
+def import_summary(report: ImportReport) -> None:
+    """Print what an import found and wrote."""
+    kept = report.n_rows - report.n_written
+    encoder = report.encoder
+    norm = ", unit norm" if encoder["normalized"] else ""
+    items: list[tuple[str, Any]] = [
+        ("store", f"{report.store}, split {report.split}"),
+        (
+            "source",
+            f"{report.source}: {report.format} {report.array}".rstrip() + f", {report.n_parts:,} part(s)",
+        ),
+        ("encoder", f"import:{encoder['model']} {encoder['weights']}".rstrip() + norm),
+        ("rows", f"{report.n_rows:,}" + (f" ({kept:,} were there already)" if kept else "")),
+        ("embeddings", f"{report.n_features} features, {report.dtype} ({report.dtype_reason})"),
+        ("labels", f"{report.n_labelled:,} from {report.labels_from}" if report.labels_from else "none"),
+        ("classes", report.n_classes),
+        ("keys", report.keys_from or "none found: FILE#ROW"),
+        ("failed", _failures(report.failures)),
+    ]
+    if report.ignored:
+        items.append(("not taken", ", ".join(report.ignored)))
+    items.append(("time", f"{report.seconds:.1f} s, {size(report.bytes_per_second)}/s"))
+    pairs(items)
+    if report.n_failed:
+        warning(f"{report.n_failed:,} rows have no embedding; they are kept with the reason (`ltstore info`)")
+
+
+def export_summary(report: ExportReport) -> None:
+    """Print what an export wrote."""
+    rows = f"{report.n_rows:,}" + (f" ({report.n_skipped:,} failed rows left out)" if report.n_skipped else "")
+    shown = report.files[:6] + ([f"and {len(report.files) - 6:,} more"] if len(report.files) > 6 else [])
+    pairs(
+        [
+            ("out", f"{report.out}: {report.format}, {report.n_parts:,} part(s)"),
+            ("files", ", ".join(shown)),
+            ("rows", rows),
+            ("embeddings", f"{report.n_features} features, {report.dtype}"),
+            ("time", f"{report.seconds:.1f} s, {size(report.bytes_per_second)}/s"),
+        ]
+    )

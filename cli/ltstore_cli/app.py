@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from keyword import iskeyword
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +19,8 @@ from ltstore_cli import _render
 COMMANDS = (
     "quickstart",
     "ingest",
+    "import",
+    "export",
     "info",
     "verify",
     "subset",
@@ -100,8 +103,8 @@ def _read_config(path: Path, context: typer.Context) -> dict[str, Any]:
 
 
 for _name in COMMANDS:
-    _module = import_module(f"ltstore_cli.{_name}")
-    app.command(_name)(getattr(_module, _name))
+    _word = f"{_name}_" if iskeyword(_name) else _name  # `import` lives in import_.py
+    app.command(_name)(getattr(import_module(f"ltstore_cli.{_word}"), _word))
 
 
 def main() -> None:

@@ -1,0 +1,348 @@
+"""Embeddings that exist already into a split of a store, bit for bit, in shards that a stopped run resumes."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ltstore.errors import ConfigError, DataError, EncoderMismatchError
+from ltstore.sources.listing import read_class_names
+from ltstore.store import SplitWriter, Store, create_store, open_store, plan_shards
+from ltstore.transfer.columns import resolve_labels
+from ltstore.transfer.digest import source_digest
+from ltstore.transfer.layouts import Foreign, Wanted, open_foreign
+from ltstore.transfer.parts import JoinedParts
+from ltstore.types import UNLABELLED, EncoderIdentity, IntArray, Progress, no_progress
+
+MAX_SHARD_BYTES = 1 << 29
+UNIT_NORM_TOLERANCE = 0.01  # float16 of a few thousand features stays well inside
+_CHECKED_ROWS = 256
+_WRITERS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportReport:
+    """What an import did.
+
+    Attributes
+    ----------
+    store, split, source, format, array : str
+    n_rows, n_features, n_parts : int
+    dtype, dtype_reason : str
+        As stored, and why.
+    n_failed, failures : int, dict of str to int
+        Rows whose embedding was NaN, infinite or too large, kept without one.
+    n_zero : int
+        Rows that are all zeros.
+    n_labelled, n_classes : int
+    labels_from, keys_from : str
+        Where labels and keys were found; "" where rows have none (keys are then FILE#ROW).
+    ignored : list of str
+        Arrays and columns that were there and were not taken.
+    encoder : dict
+        The feature identity.
+    n_shards, resumed_shards, n_written : int
+        Shards, those that an earlier run had written, and the rows that this run wrote.
+    n_bytes : int
+        Of embeddings, written in this run.
+    seconds, bytes_per_second : float
+    """
+
+    store: str
+    split: str
+    source: str
+    format: str
+    array: str
+    n_rows: int
+    n_features: int
+    n_parts: int
+    dtype: str
+    dtype_reason: str
+    n_failed: int
+    failures: dict[str, int]
+    n_zero: int
+    n_labelled: int
+    n_classes: int
+    labels_from: str
+    keys_from: str
+    ignored: list[str]
+    encoder: dict[str, Any]
+    n_shards: int
+    resumed_shards: int
+    n_written: int
+    n_bytes: int
+    seconds: float
+    bytes_per_second: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a plain dict."""
+        return asdict(self)
+
+
+def import_embeddings(
+    source: str | Path,
+    store_path: str | Path,
+    split: str,
+    *,
+    format: str = "auto",  # noqa: A002 - the word after --format
+    array: str | None = None,
+    labels: str | Path | None = None,
+    keys: str | Path | None = None,
+    label_array: str | None = None,
+    key_array: str | None = None,
+    class_names: Sequence[str] | str | Path | None = None,
+    model: str | None = None,
+    weights: str | None = None,
+    normalized: bool | None = None,
+    dtype: str = "auto",
+    rows_per_shard: int | str = "auto",
+    progress: Progress = no_progress,
+) -> ImportReport:
+    """Import embeddings into a split; the same call again takes up what a stopped one left.
+
+    Parameters
+    ----------
+    source : path
+        A file, or a directory of parts, which are joined in numeric order.
+    store_path : path
+        Created where there is nothing.
+    split : str
+    format : {"auto", "npy", "npz", "parquet", "clip-retrieval", "datacomp", "safetensors"}
+    array : str, optional
+        Array, column or tensor of the embeddings, where a file has several.
+    labels, keys : path, optional
+        `.npy`, Parquet, or a text file with one a line. Labels are positions in the class names, or names.
+    label_array, key_array : str, optional
+        Array or column of labels and keys.
+    class_names : sequence of str, or path of a text file with one a line, optional
+        Default: the store's, else those of the export's record, else the names found, sorted, else "0", "1", ...
+    model, weights : str, optional
+        What made the embeddings; default: the store's, else the export record's, else "unknown" and "".
+    normalized : bool, optional
+        Rows have unit norm already; looked at in the first rows of every part. Default as for `model`, else False.
+    dtype : {"auto", "float16", "float32"}
+        "auto" keeps float16 and float32, and stores float64 as float32.
+    rows_per_shard
+        As in `ltstore.store.Store.begin_split`.
+    progress : callable
+        Called after every shard.
+
+    Returns
+    -------
+    ImportReport
+
+    Raises
+    ------
+    SourceNotFoundError, SourceError, DataError
+        The source is not there, is damaged or ambiguous, or its files do not agree: names the file.
+    LabelError
+        A label outside the classes: names the row.
+    EncoderMismatchError
+        The store holds embeddings of another identity: names the differences.
+    PlanMismatchError
+        The split was begun from other files or with other settings.
+    ConfigError, StoreBusyError, StoreWriteError
+        As in `ltstore.store`.
+
+    Notes
+    -----
+    Rows with NaN, infinity, or a magnitude that the dtype does not hold keep their place as failed rows.
+    Memory: labels, keys, and at most three shards; `.npy` and plain `.npz` are written straight from the mapped file.
+    """
+    began = time.perf_counter()
+    wanted = Wanted(
+        array=array,
+        label_array=label_array,
+        key_array=key_array,
+        labels=None if labels is None else Path(labels),
+        keys=None if keys is None else Path(keys),
+    )
+    found = open_foreign(Path(source), format, wanted)
+    path = Path(store_path)
+    existing = open_store(path) if path.exists() and not _is_empty(path) else None
+    y, names = _labels(found, existing, class_names)
+    identity = _identity(found, existing, model, weights, normalized)
+    _check_existing(path, existing, identity)
+    if identity.normalized:
+        _check_unit_norm(found.rows)
+    stored, reason = resolve_dtype(found.rows.dtype, dtype)
+    facts = [found.format, found.array, str(found.rows.dtype), *(str(part.n_rows) for part in found.rows.parts)]
+    digest = source_digest(facts, found.files, y)
+    if rows_per_shard == "auto":
+        rows_per_shard = _shard_rows(found.rows.n_rows, found.rows.n_features * np.dtype(stored).itemsize)
+    store = existing or create_store(path, encoder=identity, class_names=names)
+    with store.begin_split(
+        split,
+        n_rows=found.rows.n_rows,
+        source_digest=digest,
+        dtype=stored,
+        rows_per_shard=rows_per_shard,
+        settings={"import": {"format": found.format, "array": found.array}},
+    ) as writer:
+        plan, pending = writer.plan, writer.pending
+        n_written = sum(stop - start for start, stop in map(plan.shard_range, pending))
+        _write_pending(found, y, writer, progress)
+        finished = writer.finish()
+    seconds = time.perf_counter() - began
+    n_bytes = n_written * finished.n_features * np.dtype(stored).itemsize
+    failures = finished.failures()
+    return ImportReport(
+        store=str(path),
+        split=split,
+        source=str(source),
+        format=found.format,
+        array=found.array,
+        n_rows=finished.n_rows,
+        n_features=finished.n_features,
+        n_parts=len(found.rows.parts),
+        dtype=stored,
+        dtype_reason=reason,
+        n_failed=sum(failures.values()),
+        failures=failures,
+        n_zero=finished.zero_norm,
+        n_labelled=int((y != UNLABELLED).sum()),
+        n_classes=len(store.class_names),
+        labels_from=found.labels_from,
+        keys_from=found.keys_from,
+        ignored=found.ignored,
+        encoder=identity.to_json(),
+        n_shards=plan.n_shards,
+        resumed_shards=plan.n_shards - len(pending),
+        n_written=n_written,
+        n_bytes=n_bytes,
+        seconds=seconds,
+        bytes_per_second=n_bytes / seconds,
+    )
+
+
+def resolve_dtype(found: np.dtype[Any], wanted: str) -> tuple[str, str]:
+    """Return the dtype to store and the reason for it; ConfigError where `wanted` is none of ours."""
+    if wanted not in ("auto", "float16", "float32"):
+        raise ConfigError(f"dtype must be auto, float16 or float32, found {wanted!r}")
+    if wanted == "auto":
+        if found.name != "float64":
+            return found.name, "as found"
+        return "float32", "float64 was rounded: a store holds float16 or float32"
+    if wanted == found.name:
+        return wanted, "as found"
+    return (
+        wanted,
+        f"{found.name} was {'widened' if found.itemsize < np.dtype(wanted).itemsize else 'rounded'}, as asked",
+    )
+
+
+def _is_empty(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
+
+
+def _labels(
+    found: Foreign, existing: Store | None, class_names: Sequence[str] | str | Path | None
+) -> tuple[IntArray, tuple[str, ...]]:
+    names: Sequence[str] | None
+    names = read_class_names(class_names) if isinstance(class_names, str | Path) else class_names
+    if names is None and found.record is not None and isinstance(found.labels, np.ndarray):
+        names = found.record.class_names  # what these numbers mean, whatever the store holds
+    if existing is not None:
+        if names is not None and tuple(names) != existing.class_names:
+            raise ConfigError(
+                f"the class names of the source ({len(names)}) differ from those of {existing.path} "
+                f"({len(existing.class_names)}): use another store, or label by name"
+            )
+        names = existing.class_names
+    return resolve_labels(found.labels, found.rows.n_rows, names, found.labels_from)
+
+
+def _identity(
+    found: Foreign, existing: Store | None, model: str | None, weights: str | None, normalized: bool | None
+) -> EncoderIdentity:
+    known = existing.encoder if existing is not None else found.record
+    return EncoderIdentity(
+        encoder="import",
+        model=model if model is not None else known.model if known else "unknown",
+        weights=weights if weights is not None else known.weights if known else "",
+        n_features=found.rows.n_features,
+        normalized=normalized if normalized is not None else known.normalized if known else False,
+    )
+
+
+def _check_existing(path: Path, existing: Store | None, identity: EncoderIdentity) -> None:
+    if existing is not None and existing.encoder != identity:
+        differences = "; ".join(existing.encoder.differences(identity))
+        raise EncoderMismatchError(
+            f"{path} holds embeddings of another encoder (store / this import): {differences}; use another store"
+        )
+
+
+def _check_unit_norm(rows: JoinedParts) -> None:
+    """Look at the first rows of every part; those without a finite embedding, or of zeros, say nothing."""
+    for part in rows.parts:
+        X = np.asarray(part.read(0, min(part.n_rows, _CHECKED_ROWS)), np.float64)
+        norms = np.sqrt(np.vecdot(X, X))
+        off = np.isfinite(norms) & (norms > 0) & (np.abs(norms - 1) > UNIT_NORM_TOLERANCE)
+        if off.any():
+            row = int(np.argmax(off))
+            raise DataError(
+                f"row {row} of {part.where} has norm {norms[row]:.6g}, but rows are said to have unit norm: "
+                "import them as not normalized"
+            )
+
+
+def _shard_rows(n_rows: int, row_bytes: int) -> int | str:
+    """The usual plan, with smaller shards where rows are so wide that one would not fit in memory."""
+    rows = plan_shards(n_rows).rows_per_shard
+    if rows * row_bytes <= MAX_SHARD_BYTES:
+        return "auto"
+    while rows > 1024 and rows * row_bytes > MAX_SHARD_BYTES:
+        rows //= 2
+    return rows
+
+
+def _write_pending(found: Foreign, labels: IntArray, writer: SplitWriter, progress: Progress) -> None:
+    """Read shards in order in this thread, which streamed parts need; write them in others."""
+    plan = writer.plan
+
+    def write(shard: int, start: int, stop: int, X: NDArray[Any], spent: float) -> tuple[int, dict[str, float]]:
+        began = time.perf_counter()
+        writer.write_shard(
+            shard,
+            embeddings=X,
+            labels=labels[start:stop],
+            status=np.zeros(stop - start, np.uint8),
+            keys=_keys(found, start, stop),
+            errors=[None] * (stop - start),
+            timings={"read": spent},
+        )
+        return stop - start, {"read": spent, "write": time.perf_counter() - began}
+
+    running: deque[Future[tuple[int, dict[str, float]]]] = deque()
+    with ThreadPoolExecutor(min(_WRITERS, os.cpu_count() or 1), thread_name_prefix="ltstore-import") as pool:
+        for shard in writer.pending:
+            start, stop = plan.shard_range(shard)
+            began = time.perf_counter()
+            X = found.rows.read(start, stop)
+            running.append(pool.submit(write, shard, start, stop, X, time.perf_counter() - began))
+            del X
+            if len(running) >= _WRITERS:
+                progress(*running.popleft().result())
+        while running:
+            progress(*running.popleft().result())
+
+
+def _keys(found: Foreign, start: int, stop: int) -> list[str]:
+    if found.keys is not None:
+        keys: list[str] = found.keys.slice(start, stop - start).to_pylist()
+        return keys
+    return [
+        f"{part.path.name}#{row}"
+        for part, first, last in found.rows.spans(start, stop)
+        for row in range(first, last)
+    ]
