@@ -12,16 +12,12 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ltstore.errors import ConfigError, DataError
-from ltstore.stream.batch_plan import (
-    BATCH_ROWS,
-    BUFFER_ROWS,
-    SEGMENT_ROWS,
-    BatchPlan,
-    Buffer,
-    check_at_least,
-)
+from ltstore.stream.batch_plan import BATCH_ROWS, SEGMENT_ROWS, BatchPlan, Buffer, check_at_least
 from ltstore.types import FloatArray, IntArray, Rows
 
+BLOCK_ROWS = 256  # read, cast and put in place together: small enough to stay in a cache
+TAKE_ROWS = 1024
+SHORT_RUN = 16  # runs shorter than this are read faster as single rows
 _log = logging.getLogger(__name__)
 
 
@@ -41,7 +37,7 @@ def iter_batches(
     seed: int = 0,
     epoch: int = 0,
     segment_rows: int = SEGMENT_ROWS,
-    buffer_rows: int = BUFFER_ROWS,
+    buffer_rows: int = 0,
     rank: int = 0,
     world_size: int = 1,
     worker: int = 0,
@@ -71,7 +67,7 @@ def iter_batches(
         Write into the same buffers again and again: X is then valid until the next step only. Otherwise X is
         a view of a buffer that is never written again, and that lives as long as any batch of it.
     prefetch : int
-        Buffers read ahead; 0 reads in the calling thread.
+        Buffers (without `buffer_rows`: batches) read ahead; 0 reads in the calling thread.
 
     Raises
     ------
@@ -83,10 +79,10 @@ def iter_batches(
     Notes
     -----
     Errors of reading are raised at the batch that needed the rows. Closing the iterator, or dropping it, ends
-    the thread. Rows are read in runs of up to `segment_rows`, converted while they are in the cache, and put
-    where the shuffle wants them; batches are views. Memory: (prefetch + 1) * buffer_rows * D * itemsize
-    (200 MB by default at D = 768), with batches for buffers where not shuffled, and one buffer more for a
-    moment where not `reuse`.
+    the thread. Segments are read straight to where the batch has them; with `buffer_rows` they pass through a
+    block of 256 rows on their way to their places, and batches are views of the buffer. Memory:
+    (prefetch + 1) * max(batch_size, buffer_rows) * D * itemsize, and once more where not `reuse`. Large
+    buffers are slow to get from the system: use `reuse` with them.
     """
     plan = BatchPlan(
         n_samples=rows.n_samples,
@@ -173,22 +169,15 @@ def _ahead(
 
 
 def read_buffer(rows: Rows, buffer: Buffer, out: NDArray[Any]) -> None:
-    """Read a buffer's rows to their places in `out` (n, D), cast to its dtype; skipped places are not written.
-
-    Notes
-    -----
-    Rows pass through a block of at most `SEGMENT_ROWS` that stays in the cache, so that memory sees each row
-    once as it is stored and once in `out`.
-    """
+    """Read a buffer's rows to their places in `out` (n, D), cast to its dtype; skipped places are not written."""
     if buffer.places is None and out.dtype == np.float32:
-        (start, stop), skip = buffer.runs[0], buffer.skip
-        rows.read(start + skip, stop, out=out[skip:])
+        _read_in_order(rows, buffer, out)
         return
-    block = np.empty((SEGMENT_ROWS, rows.n_features), np.float32)
+    block = np.empty((min(BLOCK_ROWS, buffer.n_rows), rows.n_features), np.float32)
     at = 0
     for run_start, run_stop in buffer.runs:
-        for start in range(run_start, run_stop, SEGMENT_ROWS):
-            n = min(SEGMENT_ROWS, run_stop - start)
+        for start in range(run_start, run_stop, BLOCK_ROWS):
+            n = min(BLOCK_ROWS, run_stop - start)
             places = np.arange(at, at + n) if buffer.places is None else buffer.places[at : at + n]
             at += n
             wanted = places >= buffer.skip
@@ -196,6 +185,19 @@ def read_buffer(rows: Rows, buffer: Buffer, out: NDArray[Any]) -> None:
                 _put(rows.read(start, start + n, out=block[:n]), places, out)
             elif wanted.any():
                 _put(rows.take(start + np.flatnonzero(wanted)), places[wanted], out)
+
+
+def _read_in_order(rows: Rows, buffer: Buffer, out: FloatArray) -> None:
+    if buffer.n_rows < SHORT_RUN * len(buffer.runs):
+        positions = buffer.positions()
+        for at in range(0, len(positions), TAKE_ROWS):
+            wanted = positions[at : at + TAKE_ROWS]
+            out[at : at + len(wanted)] = rows.take(wanted)
+        return
+    at = 0
+    for start, stop in buffer.runs:
+        rows.read(start, stop, out=out[at : at + stop - start])
+        at += stop - start
 
 
 def _put(X: FloatArray, places: IntArray, out: NDArray[Any]) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from ltstore.errors import ConfigError
-from ltstore.stream.batch_plan import BATCH_ROWS, BUFFER_ROWS, SEGMENT_ROWS, BatchPlan, check_at_least
+from ltstore.stream.batch_plan import BATCH_ROWS, SEGMENT_ROWS, BatchPlan, check_at_least
 from ltstore.stream.batches import read_batches
 from ltstore.types import Rows
 
@@ -55,7 +55,7 @@ class EmbeddingDataset(IterableDataset):  # type: ignore[misc]
         shuffle: bool = True,
         seed: int = 0,
         segment_rows: int = SEGMENT_ROWS,
-        buffer_rows: int = BUFFER_ROWS,
+        buffer_rows: int = 0,
         rank: int | None = None,
         world_size: int | None = None,
         drop_last: bool = False,

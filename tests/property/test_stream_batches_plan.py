@@ -24,7 +24,7 @@ def plans(draw: st.DrawFn) -> BatchPlan:
         seed=number(0, 3),
         epoch=number(0, 3),
         segment_rows=number(1, 60),
-        buffer_rows=number(1, 200),
+        buffer_rows=number(0, 200),
         world_size=number(1, 5),
         n_workers=number(1, 4),
     )

@@ -60,9 +60,13 @@ def reader_threads() -> list[str]:
 @pytest.mark.parametrize("shuffle", [True, False])
 @pytest.mark.parametrize("prefetch", [0, 1, 3])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
-def test_rows_come_with_their_labels_and_ids(shuffle: bool, prefetch: int, dtype: Any) -> None:
+@pytest.mark.parametrize("shape", [{}, {"buffer_rows": 0}, {"buffer_rows": 0, "segment_rows": 20}])
+def test_rows_come_with_their_labels_and_ids(
+    shuffle: bool, prefetch: int, dtype: Any, shape: dict[str, int]
+) -> None:
     rows = made_rows()
-    batches = list(iter_batches(rows, **SMALL, shuffle=shuffle, prefetch=prefetch, dtype=dtype))
+    settings: dict[str, Any] = {**SMALL, "shuffle": shuffle, "prefetch": prefetch, "dtype": dtype, **shape}
+    batches = list(iter_batches(rows, **settings))
     assert [len(batch.X) for batch in batches] == [16] * 18 + [12]
     for batch in batches:
         positions = batch.row_ids // 2
@@ -91,12 +95,15 @@ def test_epochs_and_seeds_differ_and_repeat() -> None:
     assert first != ids(list(iter_batches(rows, **SMALL, seed=1, epoch=2, shuffle=False)))
 
 
-@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize(
+    "shape", [{"shuffle": True}, {"shuffle": True, "buffer_rows": 0}, {"shuffle": False}], ids=str
+)
 @pytest.mark.parametrize("start", [0, 1, 3, 4, 11, 18, 19])
-def test_a_later_start_reads_only_what_it_gives(start: int, shuffle: bool) -> None:
-    whole = ids(list(iter_batches(made_rows(), **SMALL, shuffle=shuffle)))
+def test_a_later_start_reads_only_what_it_gives(start: int, shape: dict[str, Any]) -> None:
+    settings: dict[str, Any] = {**SMALL, **shape}
+    whole = ids(list(iter_batches(made_rows(), **settings)))
     rows = made_rows()
-    rest = list(iter_batches(rows, **SMALL, shuffle=shuffle, start_batch=start))
+    rest = list(iter_batches(rows, **settings, start_batch=start))
     assert ids(rest) == whole[start:]
     for batch in rest:
         np.testing.assert_array_equal(batch.X, ArrayRows.take(rows, batch.row_ids // 2))
@@ -207,12 +214,17 @@ def test_bad_settings_are_refused_at_the_call(settings: dict[str, Any]) -> None:
         iter_batches(made_rows(), **settings)
 
 
-def test_shuffle_mixes_rows_that_lie_class_by_class() -> None:
-    """Class shares vary about as BatchPlan's notes say, and far less than without buffers."""
+@pytest.mark.parametrize(
+    ("segment_rows", "buffer_rows", "independent"),
+    [(64, 16384, 1 / (1 / 1024 + 64 / 16384)), (64, 0, 16), (1, 0, 1024)],
+)
+def test_shuffle_mixes_rows_that_lie_class_by_class(
+    segment_rows: int, buffer_rows: int, independent: float
+) -> None:
+    """Class shares vary about as BatchPlan's notes say."""
     labels = np.repeat(np.arange(50), 1280)
-    plan = BatchPlan(n_samples=len(labels), batch_size=1024, segment_rows=64, buffer_rows=16384)
+    plan = BatchPlan(n_samples=len(labels), batch_size=1024, segment_rows=segment_rows, buffer_rows=buffer_rows)
     shares = np.array([np.bincount(labels[b], minlength=50) / len(b) for b in plan.batches() if len(b) == 1024])
-    independent = 1 / (1 / 1024 + 64 / 16384)
     expected = np.sqrt(0.02 * 0.98 / independent)
     assert 0.8 * expected < shares.std(axis=0).mean() < 1.1 * expected
 
