@@ -1,0 +1,1 @@
+"""One case per module; each has a `CASE`. `bench.case.all_cases` finds them."""

@@ -1,0 +1,230 @@
+"""train.fair: time until one objective is within 1 % of its minimum, against scikit-learn and torch.
+
+The objective is ltstore's with loss "ce" and penalty "whitened":
+
+    f(W, b) = mean loss + l2/2 tr(W M W')
+
+With M = L L' and rows x' = L^-1 (x - m) it is mean loss + l2/2 |U|^2, U = W L: what scikit-learn minimises with
+C = 1 / (l2 N) on whitened rows. The peers get those rows ready; ltstore gets the plain ones and pays for its moments.
+Every candidate runs for the fewest iterations that reach 1.01 f*, found beforehand.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+
+import numpy as np
+
+from bench.case import Case, Size
+from bench.data import made_rows, real_file
+from bench.peers import missing
+from bench.timing import Candidate, Workload, WrongResultError
+from ltstore.rows import ArrayRows
+from ltstore.types import DoubleArray, FloatArray, IntArray
+
+WITHIN = 1.01
+L2 = 1e-2
+MOST = 512  # iterations within which a candidate must arrive
+
+Head = tuple[DoubleArray, DoubleArray]  # (C, D) weight and (C,) bias for whitened rows
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Whitened rows and the objective over them, in float64 and plain NumPy: the judge of every candidate."""
+
+    rows: ArrayRows
+    center: DoubleArray
+    factor: DoubleArray
+    white: FloatArray
+    labels: IntArray
+    n_classes: int
+
+    def value(self, head: Head) -> float:
+        """Return f of a head for whitened rows."""
+        U, bias = head
+        total = 0.0
+        for start in range(0, len(self.white), 8192):
+            Z = self.white[start : start + 8192].astype(np.float64) @ U.T + bias
+            top = Z.max(axis=1)
+            own = Z[np.arange(len(Z)), self.labels[start : start + 8192]]
+            total += float((np.log(np.exp(Z - top[:, None]).sum(axis=1)) + top - own).sum())
+        return total / len(self.white) + 0.5 * L2 * float(np.vdot(U, U))
+
+    def whitened(self, weight: FloatArray, bias: FloatArray) -> Head:
+        """Return the head for whitened rows that answers as this one does for plain rows."""
+        wide = weight.astype(np.float64)
+        return wide @ self.factor, bias + wide @ self.center
+
+
+def build(size: Size) -> Iterator[Workload]:
+    """Yield made rows of shape A, and CIFAR-100-LT where it is at hand."""
+    n_rows, n_features, n_classes = (200, 8, 3) if size == "toy" else (20_000, 512, 100)
+    yield _workload("made, A" if size == "full" else "made", made_rows(n_rows, n_features, n_classes))
+    if size == "full" and (rows := _cifar()) is not None:
+        yield _workload("CIFAR-100-LT, MobileNetV2", rows)
+
+
+def _cifar() -> ArrayRows | None:
+    cut = real_file("longtail", "cifar100_lt_if100_seed0_ldam_order.npy")
+    stored = real_file("cifar100", "mobilenetv2_embeddings_u8.npz")
+    if cut is None or stored is None:
+        return None
+    with np.load(stored) as arrays:
+        chosen = np.isin(arrays["train_index"], np.load(cut))
+        X = arrays["train_q"][chosen] * np.float32(arrays["scale"])
+        return ArrayRows(X, arrays["train_y"][chosen].astype(np.int64), normalize=True)
+
+
+def _problem(rows: ArrayRows) -> Problem:
+    from scipy.linalg import solve_triangular
+
+    from ltstore.linear.metric import SHRINKAGE, shrunk_covariance
+    from ltstore.stats import class_moments
+
+    moments = class_moments(rows)
+    factor = cast(DoubleArray, np.linalg.cholesky(shrunk_covariance(moments.pooled, SHRINKAGE)))
+    X = rows.read(0, rows.n_samples)
+    center = X.mean(axis=0, dtype=np.float64)
+    white = solve_triangular(factor, (X - center).T, lower=True).T
+    return Problem(
+        rows, center, factor, np.ascontiguousarray(white, np.float32), rows.labels, len(rows.class_names)
+    )
+
+
+def _ltstore(problem: Problem, moments: Any, n_passes: int) -> Head:
+    import logging
+
+    from ltstore.linear import TrainSettings, train_linear
+    from ltstore.stats import class_moments
+    from ltstore.stream import TrainingStream
+
+    logging.getLogger("ltstore.linear.training").setLevel(logging.ERROR)  # stopping early is the point
+    settings = TrainSettings(loss="ce", penalty="whitened", l2=L2, max_passes=n_passes, tolerance=0.0)
+    found = class_moments(problem.rows) if moments is None else moments
+    model = train_linear(TrainingStream(problem.rows), settings, found, encoder=problem.rows.encoder).model
+    return problem.whitened(model.weight, model.bias)
+
+
+def _sklearn(problem: Problem, n_iterations: int) -> Head:
+    from sklearn.linear_model import LogisticRegression
+
+    C = 1.0 / (L2 * len(problem.white))
+    model = LogisticRegression(C=C, solver="lbfgs", max_iter=n_iterations, tol=0.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # stopping early is the point
+        model.fit(problem.white, problem.labels)
+    return model.coef_.astype(np.float64), model.intercept_.astype(np.float64)
+
+
+def _torch(problem: Problem, n_iterations: int) -> Head:
+    import torch
+
+    X, y = torch.from_numpy(problem.white), torch.from_numpy(problem.labels.copy())
+    layer = torch.nn.Linear(X.shape[1], problem.n_classes)
+    torch.nn.init.zeros_(layer.weight)
+    torch.nn.init.zeros_(layer.bias)
+    solver = torch.optim.LBFGS(
+        layer.parameters(),
+        max_iter=n_iterations,
+        history_size=10,
+        tolerance_grad=0.0,
+        tolerance_change=0.0,
+        line_search_fn="strong_wolfe",
+    )
+
+    def closure() -> Any:
+        solver.zero_grad()
+        loss = torch.nn.functional.cross_entropy(layer(X), y) + 0.5 * L2 * layer.weight.square().sum()
+        loss.backward()
+        return loss
+
+    solver.step(closure)
+    return layer.weight.detach().numpy().astype(np.float64), layer.bias.detach().numpy().astype(np.float64)
+
+
+def _fewest(solve: Callable[[int], Head], reached: Callable[[Head], bool]) -> int | None:
+    """Return the fewest iterations that arrive: doubling, then halving the interval; None beyond MOST."""
+    high = 1
+    while not reached(solve(high)):
+        high *= 2
+        if high > MOST:
+            return None
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if reached(solve(middle)) else (middle, high)
+    return high
+
+
+def _workload(variant: str, rows: ArrayRows) -> Workload:
+    from ltstore.stats import class_moments
+
+    problem = _problem(rows)
+    saved = class_moments(rows)
+    solvers: dict[str, tuple[str, Callable[[int], Head]]] = {
+        "ltstore": ("", lambda n: _ltstore(problem, None, n)),
+        "ltstore, saved moments": ("", lambda n: _ltstore(problem, saved, n)),
+        "scikit-learn lbfgs": ("sklearn", lambda n: _sklearn(problem, n)),
+        "torch LBFGS": ("torch", lambda n: _torch(problem, n)),
+    }
+    skipped = {name: why for name, (peer, _) in solvers.items() if peer and (why := missing(peer))}
+    skipped["torch Adam, bf16"] = "not written yet"
+    least = problem.value(_ltstore(problem, saved, 200))
+    target = WITHIN * least
+
+    def reached(head: Head) -> bool:
+        return problem.value(head) <= target
+
+    candidates: list[Candidate] = []
+    iterations: dict[str, int] = {}
+    for name, (peer, solve) in solvers.items():
+        if name in skipped:
+            continue
+        n = iterations["ltstore"] if name == "ltstore, saved moments" else _fewest(solve, reached)
+        if n is None:
+            skipped[name] = f"does not reach 1.01 f* in {MOST} iterations"
+            continue
+        iterations[name] = n
+        candidates.append(
+            Candidate(
+                name=name,
+                run=partial(solve, n),
+                peer=peer,
+                aim=2.5 if peer else None,
+                stretch=4.0 if peer else None,
+            )
+        )
+
+    def check(name: str, result: Any) -> None:
+        value = problem.value(result)
+        if not least * (1 - 1e-3) <= value <= target * (1 + 1e-6):
+            raise WrongResultError(f"{name}: objective {value:.6g}, must lie in [{least:.6g}, {target:.6g}]")
+
+    return Workload(
+        variant=variant,
+        candidates=tuple(candidates),
+        check=check,
+        unit="runs",
+        settings={
+            "n_samples": rows.n_samples,
+            "n_features": rows.n_features,
+            "n_classes": problem.n_classes,
+            "l2": L2,
+            "least": least,
+            "iterations": iterations,
+        },
+        skipped=skipped,
+    )
+
+
+CASE = Case(
+    name="train.fair",
+    definition="time to f <= 1.01 f* of the peer, on whitened rows it gets for free / time of ltstore, moments counted",
+    build=build,
+    rounds=5,
+)

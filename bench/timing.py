@@ -1,0 +1,234 @@
+"""Time candidates against each other: correctness first, then turn by turn, so that a busy machine hits all alike."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+LEAST_ROUNDS = 5
+_STATUS, _CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+Kind = Literal["speed", "cost"]
+
+
+class WrongResultError(ValueError):
+    """A candidate's answer is not the one that all candidates must give; it is refused."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One way to do the work.
+
+    Attributes
+    ----------
+    name : str
+    run : callable
+        Does the work once and returns what `check` looks at.
+    work : float
+        Units of work of one run (rows, images, flops), so that candidates of unequal work compare by speed.
+    peer : str
+        The word after --against that chooses it, "" for ltstore and for bare baselines, which always run.
+    aim, stretch : float, optional
+        Of the subject's ratio to this candidate.
+    """
+
+    name: str
+    run: Callable[[], Any]
+    work: float = 1.0
+    peer: str = ""
+    aim: float | None = None
+    stretch: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """What one variant of a case compares.
+
+    Attributes
+    ----------
+    variant : str
+    candidates : tuple of Candidate
+        The first is the subject; each other gives one ratio, subject / candidate.
+    check : callable
+        Called with a candidate's name and what its run returned; raises WrongResultError.
+    kind : {"speed", "cost"}
+        "speed": work per second of the subject / that of the candidate, higher is better. "cost": seconds
+        of the subject / seconds of the candidate, lower is better.
+    unit : str
+        What `work` counts.
+    settings : mapping
+        Sizes and whatever else decides the figure; JSON values.
+    skipped : mapping of str to str
+        Candidates that cannot run here, and why.
+    """
+
+    variant: str
+    candidates: tuple[Candidate, ...]
+    check: Callable[[str, Any], None]
+    kind: Kind = "speed"
+    unit: str = "rows"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    skipped: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """The 20th, 50th and 80th percentile of the rounds."""
+
+    p20: float
+    p50: float
+    p80: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """One candidate's figures.
+
+    Attributes
+    ----------
+    candidate : str
+    seconds : Spread or None
+        None where it was refused or skipped.
+    ratio : Spread or None
+        The subject's ratio to this candidate, pair by pair; None for the subject itself.
+    peak_bytes : int or None
+        How far one run raised the resident memory; None where the system does not say.
+    refused : str
+        Why it was not timed, "" where it was.
+    rounds : int
+    """
+
+    candidate: str
+    seconds: Spread | None
+    ratio: Spread | None
+    peak_bytes: int | None
+    refused: str = ""
+    rounds: int = 0
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Return the percentiles of at least one value, interpolated linearly."""
+    if len(values) == 1:
+        return Spread(p20=values[0], p50=values[0], p80=values[0])
+    cuts = statistics.quantiles(values, n=10, method="inclusive")
+    return Spread(p20=cuts[1], p50=statistics.median(values), p80=cuts[7])
+
+
+def measure(
+    workload: Workload, *, rounds: int = LEAST_ROUNDS, clock: Callable[[], float] = time.perf_counter
+) -> list[Measurement]:
+    """Check every candidate, then time those that are right, turn by turn.
+
+    Parameters
+    ----------
+    workload : Workload
+    rounds : int
+        Timed runs of each, at least `LEAST_ROUNDS`.
+    clock : callable
+        Seconds.
+
+    Returns
+    -------
+    list of Measurement
+        In the order of the candidates; a refused one says why.
+
+    Raises
+    ------
+    WrongResultError
+        The subject itself is wrong: there is nothing to compare.
+    ValueError
+        Fewer than `LEAST_ROUNDS` rounds.
+
+    Notes
+    -----
+    The checking run warms the candidate up, and its peak memory is the one reported. Every round runs all
+    candidates, beginning with another one each time, and its ratios are of times taken seconds apart.
+    """
+    if rounds < LEAST_ROUNDS:
+        raise ValueError(f"a median needs at least {LEAST_ROUNDS} rounds, found {rounds}")
+    refused: dict[str, str] = {}
+    peaks: dict[str, int | None] = {}
+    for position, candidate in enumerate(workload.candidates):
+        before = _reset_peak()
+        result = candidate.run()
+        peaks[candidate.name] = _peak_since(before)
+        try:
+            workload.check(candidate.name, result)
+        except WrongResultError as err:
+            if position == 0:
+                raise
+            refused[candidate.name] = str(err)
+        del result
+    right = [each for each in workload.candidates if each.name not in refused]
+    seconds: dict[str, list[float]] = {each.name: [] for each in right}
+    gc.collect()
+    for number in range(rounds):
+        turn = number % len(right)
+        for candidate in right[turn:] + right[:turn]:
+            began = clock()
+            kept = candidate.run()
+            seconds[candidate.name].append(clock() - began)
+            del kept  # freeing is not part of the work
+    subject = workload.candidates[0]
+    found = []
+    for candidate in workload.candidates:
+        if candidate.name in refused:
+            found.append(
+                Measurement(
+                    candidate=candidate.name,
+                    seconds=None,
+                    ratio=None,
+                    peak_bytes=None,
+                    refused=refused[candidate.name],
+                )
+            )
+            continue
+        ratio = None
+        if candidate is not subject:
+            pairs = zip(seconds[subject.name], seconds[candidate.name], strict=True)
+            ratio = spread([_ratio(workload.kind, subject, candidate, mine, its) for mine, its in pairs])
+        found.append(
+            Measurement(
+                candidate=candidate.name,
+                seconds=spread(seconds[candidate.name]),
+                ratio=ratio,
+                peak_bytes=peaks[candidate.name],
+                rounds=rounds,
+            )
+        )
+    return found
+
+
+def _ratio(kind: Kind, subject: Candidate, candidate: Candidate, mine: float, its: float) -> float:
+    if kind == "cost":
+        return mine / its
+    return (subject.work / mine) / (candidate.work / its)
+
+
+def _resident(key: str) -> int | None:
+    try:
+        text = _STATUS.read_text()
+    except OSError:
+        return None
+    line = next((line for line in text.splitlines() if line.startswith(key)), None)
+    return None if line is None else int(line.split()[1]) * 1024
+
+
+def _reset_peak() -> int | None:
+    """Set the peak of resident memory back to what is resident now, and return that (Linux only)."""
+    gc.collect()
+    try:
+        _CLEAR_REFS.write_text("5")
+    except OSError:
+        return None
+    return _resident("VmRSS:")
+
+
+def _peak_since(before: int | None) -> int | None:
+    peak = _resident("VmHWM:")
+    return None if before is None or peak is None else max(peak - before, 0)
