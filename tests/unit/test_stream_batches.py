@@ -232,3 +232,13 @@ def test_shuffle_mixes_rows_that_lie_class_by_class(
 def test_importing_the_room_loads_no_torch() -> None:
     code = "import sys, ltstore.stream; from ltstore import iter_batches; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("shape", [{"buffer_rows": 0}, {"buffer_rows": 500, "segment_rows": 500}])
+@pytest.mark.parametrize("name", ["seed", "epoch"])
+def test_segments_and_buffers_both_follow_seed_and_epoch(name: str, shape: dict[str, int]) -> None:
+    """The first shape shuffles by segments alone, the second within one buffer alone."""
+    settings: dict[str, Any] = {"n_samples": 500, "batch_size": 100, "segment_rows": 10, **shape}
+    first, second = (np.concatenate(list(BatchPlan(**{**settings, name: n}).batches())) for n in (0, 1))
+    assert (first == second).mean() < 0.1
+    assert (first == np.arange(500)).mean() < 0.1
