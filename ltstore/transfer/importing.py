@@ -26,7 +26,7 @@ from ltstore.types import UNLABELLED, EncoderIdentity, IntArray, Progress, no_pr
 MAX_SHARD_BYTES = 1 << 29
 UNIT_NORM_TOLERANCE = 0.01  # float16 of a few thousand features stays well inside
 _CHECKED_ROWS = 256
-_WRITERS = 2
+_WRITERS = min(4, os.cpu_count() or 1)  # SHA-256 and the copy keep about one core each busy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +156,7 @@ def import_embeddings(
     Notes
     -----
     Rows with NaN, infinity, or a magnitude that the dtype does not hold keep their place as failed rows.
-    Memory: labels, keys, and at most three shards; `.npy` and plain `.npz` are written straight from the mapped file.
+    Memory: labels, keys, and at most five shards; `.npy` and plain `.npz` are written straight from the mapped file.
     """
     began = time.perf_counter()
     wanted = Wanted(
@@ -324,7 +324,7 @@ def _write_pending(found: Foreign, labels: IntArray, writer: SplitWriter, progre
         return stop - start, {"read": spent, "write": time.perf_counter() - began}
 
     running: deque[Future[tuple[int, dict[str, float]]]] = deque()
-    with ThreadPoolExecutor(min(_WRITERS, os.cpu_count() or 1), thread_name_prefix="ltstore-import") as pool:
+    with ThreadPoolExecutor(_WRITERS, thread_name_prefix="ltstore-import") as pool:
         for shard in writer.pending:
             start, stop = plan.shard_range(shard)
             began = time.perf_counter()

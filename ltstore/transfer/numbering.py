@@ -50,11 +50,16 @@ def check_contiguous(numbers: dict[int, Path], first: int | None = None) -> None
 
 
 def in_order(paths: Sequence[Path]) -> list[Path]:
-    """Return files in numeric order where they are numbered, else by name with numbers compared as numbers."""
+    """Return files in numeric order where they are numbered, else by name.
+
+    Names of one length (padded numbers, hashes) are compared as text, others with numbers compared as numbers.
+    """
     numbers = by_number(paths) if len(paths) > 1 else None
     if numbers is not None:
         check_contiguous(numbers)
         return list(numbers.values())
+    if len({len(path.name) for path in paths}) == 1:
+        return sorted(paths, key=lambda path: path.name)
     return sorted(paths, key=_natural)
 
 
