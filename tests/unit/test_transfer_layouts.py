@@ -13,7 +13,9 @@ from ltstore.errors import SourceError
 from ltstore.store import open_store
 from ltstore.transfer import export_embeddings, import_embeddings
 from ltstore.transfer.digest import source_digest
+from ltstore.transfer.npy import npz_members
 from ltstore.transfer.numbering import in_order
+from ltstore.transfer.parquet import ParquetPart
 from ltstore.types import RowStatus
 from support.foreign import clip_retrieval, lists, matrix, same_bits, stored, table
 
@@ -137,6 +139,15 @@ def test_safetensors(tmp_path: Path) -> None:
     assert same_bits(found, X)
     assert split.labels.tolist() == y.tolist()
     assert report.ignored == ["scale"]
+
+
+def test_streamed_parts_may_be_read_in_any_order(tmp_path: Path) -> None:
+    X = matrix(30)
+    np.savez_compressed(tmp_path / "x.npz", X=X)
+    table(tmp_path / "x.parquet", X=lists(X))
+    for part in (npz_members(tmp_path / "x.npz")["X"].part(), ParquetPart(tmp_path / "x.parquet", "X")):
+        for start, stop in ((0, 4), (4, 9), (20, 22), (3, 8), (8, 30), (0, 30), (29, 30), (0, 1)):
+            assert same_bits(part.read(start, stop), X[start:stop]), (part.where, start, stop)
 
 
 def test_what_is_exported_opens_elsewhere(tmp_path: Path) -> None:
