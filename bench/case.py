@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -11,6 +12,8 @@ from typing import Literal
 from bench.timing import Workload
 
 Size = Literal["toy", "full"]
+Clock = Literal["cpu", "wall"]
+CLOCKS = {"cpu": time.process_time, "wall": time.perf_counter}
 GROUPS = ("read", "ingest", "search", "sample", "train", "cli")
 
 
@@ -31,6 +34,9 @@ class Case:
         Cores (and threads of the linear algebra) that a full run is pinned to; None leaves all.
     rounds : int
         Timed rounds of a full run.
+    clock : {"cpu", "wall"}
+        "cpu": seconds of all threads of the process, which on one pinned core are what a wall clock would show
+        if nobody else were there. "wall" where processes are started, or where overlap is the question.
     note : str
         What the reader of the figure must know.
     """
@@ -40,6 +46,7 @@ class Case:
     build: Callable[[Size], Iterator[Workload]]
     cores: int | None = 1
     rounds: int = 7
+    clock: Clock = "cpu"
     note: str = ""
 
     @property

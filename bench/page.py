@@ -17,7 +17,9 @@ Every figure is a ratio of candidates that take turns in one run, the median of 
 percentile in brackets. A candidate is checked before it is timed, and refused if its answer is wrong. **Speed** ratios
 are ltstore / the candidate, higher is better; **cost** ratios are seconds of ltstore / seconds of the candidate, lower
 is better. The machines are shared and noisy: the times beside the ratios say which order of magnitude was measured and
-nothing more. Figures that fall short of their aim, and peers that are faster, stand here as they were measured.
+nothing more. CPU seconds are those of all threads of a process pinned to one core: other people's work moves them less
+than wall seconds. Peak MB is how far one run raised resident memory, mapped pages of files included. Figures
+that fall short of their aim, and peers that are faster, stand here as they were measured.
 """
 
 
@@ -89,8 +91,9 @@ def _section(case: Case, records: Sequence[Record]) -> str:
 def _variant(records: Sequence[Record]) -> str:
     first = records[0]
     what = ", ".join(f"{key} {_plain(value)}" for key, value in first["settings"].items() if value is not None)
+    clock = f"{first.get('clock', 'wall')} seconds"
     lines = [
-        f"\n**{first['variant']}** ({first['kind']}; {what}; {first['date']}, commit `{first['commit']}`, "
+        f"\n**{first['variant']}** ({first['kind']}, {clock}; {what}; {first['date']}, commit `{first['commit']}`, "
         f"load {_plain(first['load'])})\n",
         "| candidate | seconds | peak MB | ratio | aim |",
         "|---|---|---|---|---|",

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from bench import machine
-from bench.case import Case, Size
+from bench.case import CLOCKS, Case, Size
 from bench.timing import LEAST_ROUNDS, Measurement, Workload, measure
 
 Record = dict[str, Any]
@@ -40,7 +40,7 @@ def run_case(case: Case, size: Size, against: Sequence[str] = ()) -> Iterator[Re
                 yield _record(case, size, chosen, name) | {"skipped": why}
             continue
         rounds = LEAST_ROUNDS if size == "toy" else case.rounds
-        for measured in measure(chosen, rounds=rounds):
+        for measured in measure(chosen, rounds=rounds, clock=CLOCKS[case.clock]):
             yield _measured(case, size, chosen, measured)
         for name, why in chosen.skipped.items():
             yield _record(case, size, chosen, name) | {"skipped": why}
@@ -100,6 +100,7 @@ def _record(case: Case, size: Size, workload: Workload, candidate: str) -> Recor
         "subject": workload.candidates[0].name if workload.candidates else "",
         "kind": workload.kind,
         "unit": workload.unit,
+        "clock": case.clock,
         "settings": {**workload.settings, "cores": case.cores},
         "machine": machine.machine(),
         "load": machine.load(),

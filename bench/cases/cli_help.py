@@ -46,4 +46,5 @@ CASE = Case(
     definition="wall time of `ltstore --help` / `python -c 'import typer, rich'`",
     build=build,
     rounds=15,
+    clock="wall",
 )

@@ -95,6 +95,9 @@ def test_a_case_refuses_other_wrong_candidates(case: Case) -> None:
 
 def test_cases_are_named_by_group() -> None:
     assert len({case.name for case in CASES}) == len(CASES)
+    # CPU seconds leave out other processes and add up threads: neither may be where they are used.
+    assert all(case.cores == 1 for case in CASES if case.clock == "cpu")
+    assert {case.name for case in CASES if case.clock == "wall"} >= {"cli.help", "ingest.pipeline"}
     assert {case.group for case in CASES} == set(GROUPS)
     assert {case.group for case in select_cases(["read"])} == {"read"}
     assert [case.name for case in select_cases(["train.pass"])] == ["train.pass"]
