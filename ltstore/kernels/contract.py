@@ -10,8 +10,8 @@ Offsets carry the bias of the classifier and the logit adjustment tau * log q.
 
 Laws that follow and that the contract tests hold every backend to: adding a constant to a row's logits
 changes nothing; permuting rows or classes permutes the gradient; the losses of two halves add up; the
-gradient sums to zero over the classes; weight 2 is the same as the row twice. A NaN or an infinite logit
-gives a loss that is not finite: a backend never hides it.
+gradient sums to zero over the classes; weight 2 is the same as the row twice. A logit that is NaN or
++inf, or -inf at the label, gives a loss that is not finite: a backend never hides it.
 """
 
 from __future__ import annotations

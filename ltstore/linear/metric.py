@@ -28,11 +28,11 @@ class Metric:
     scale: float
 
 
-def shrunk_covariance(pooled: DoubleArray, shrinkage: float) -> DoubleArray:
+def shrunk_covariance(pooled: DoubleArray, shrinkage: float, fallback: float = 1.0) -> DoubleArray:
     """Return (1 - shrinkage) * pooled + shrinkage * mean eigenvalue * identity.
 
-    Where the covariance is all zero (one row a class, or equal rows) it says nothing about scale: the result
-    is then the identity.
+    Where the pooled covariance is all zero (one row a class, or equal rows) it says nothing about scale: the result
+    is then the identity times `fallback`.
 
     References
     ----------
@@ -44,10 +44,17 @@ def shrunk_covariance(pooled: DoubleArray, shrinkage: float) -> DoubleArray:
     if not np.isfinite(pooled).all():
         raise DataError("the pooled covariance has NaN or Inf: look for NaN, Inf or huge values in the rows")
     if scale <= np.finfo(np.float32).tiny:
-        return np.eye(n_features)
+        return np.eye(n_features) * fallback
     matrix = (1.0 - shrinkage) * pooled
     matrix[np.diag_indices(n_features)] += shrinkage * scale
     return matrix
+
+
+def between_variance(moments: Moments) -> float:
+    """Return the variance of the class means, a feature, 1 where they are all equal: a scale for lack of a better."""
+    means = moments.means[moments.counts > 0]
+    variance = float(((means - means.mean(axis=0)) ** 2).mean()) if len(means) else 0.0
+    return variance if variance > np.finfo(np.float32).tiny else 1.0
 
 
 def within_class_metric(moments: Moments, shrinkage: float = SHRINKAGE) -> Metric:
@@ -59,7 +66,7 @@ def within_class_metric(moments: Moments, shrinkage: float = SHRINKAGE) -> Metri
     """
     from scipy.linalg import cho_factor, cho_solve
 
-    matrix = shrunk_covariance(moments.pooled, shrinkage)
+    matrix = shrunk_covariance(moments.pooled, shrinkage, between_variance(moments))
     inverse = cho_solve(cho_factor(matrix, lower=True, check_finite=False), np.eye(len(matrix)))
     return Metric(
         matrix=matrix.astype(np.float32),

@@ -12,6 +12,7 @@ from ltstore.errors import ConfigError
 
 LOSSES = ("ce", "la")
 PENALTIES = ("whitened", "plain")
+L2_MOST = 1e-2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,9 +26,10 @@ class TrainSettings:
         being the class shares of the stream that is fed, and left out when predicting.
     tau : float, optional
         Strength of the adjustment, at least 0. Default 1 for "la"; "ce" has none.
-    l2 : float
-        Strength of the penalty, above 0, on the scale of the mean loss of a row:
-        mean loss + l2/2 tr(W M W'). It needs no retuning when rows are scaled or their number changes.
+    l2 : float, optional
+        Strength of the penalty, above 0, on the scale of the mean loss of a row: mean loss + l2/2 tr(W M W'), so
+        that it does not depend on the scale of the rows. Default min(0.01, 1 / C): the gradient of one class
+        shrinks with its share of the rows, and a penalty that did not would flatten thousands of classes.
     penalty : {"whitened", "plain"}
         M is the shrunk within-class covariance, or the identity times its mean eigenvalue.
     max_passes : int
@@ -46,7 +48,7 @@ class TrainSettings:
 
     loss: str = "la"
     tau: float | None = None
-    l2: float = 1e-2
+    l2: float | None = None
     penalty: str = "plain"
     max_passes: int = 60
     tolerance: float = 1e-3
@@ -60,7 +62,8 @@ class TrainSettings:
             _number("tau", self.tau, low=0.0, open_low=False)
             if self.loss == "ce" and self.tau != 0:
                 raise ConfigError(f"loss 'ce' has no adjustment, found tau {self.tau}: use loss 'la'")
-        _number("l2", self.l2, low=0.0, open_low=True)
+        if self.l2 is not None:
+            _number("l2", self.l2, low=0.0, open_low=True)
         _number("tolerance", self.tolerance, low=0.0, open_low=False)
         _integer("max_passes", self.max_passes, 1)
         _integer("seed", self.seed, 0)
@@ -74,6 +77,10 @@ class TrainSettings:
             return 0.0
         return 1.0 if self.tau is None else float(self.tau)
 
+    def resolved_l2(self, n_classes: int) -> float:
+        """The l2 that training uses for C classes: min(0.01, 1 / C) unless given."""
+        return min(L2_MOST, 1.0 / n_classes) if self.l2 is None else float(self.l2)
+
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> TrainSettings:
         """Build settings from a mapping, e.g. a TOML table; an unknown key names the nearest valid one."""
@@ -86,7 +93,7 @@ class TrainSettings:
         return cls(**values)
 
     def to_mapping(self) -> dict[str, Any]:
-        """Return resolved settings as JSON values; `from_mapping` gives settings that train the same."""
+        """Return settings as JSON values; `from_mapping` gives settings that train the same."""
         return {**asdict(self), "tau": self.resolved_tau}
 
 

@@ -63,14 +63,14 @@ class Solution:
     bias : (C,) float64
         Both for centred rows.
     passes : tuple of PassRecord
-    converged : bool
-        Whether the stopping rule was met; False means max_passes, or no further decrease in float32.
+    stopped : str
+        "tolerance" (the stopping rule was met), "max_passes", or "rounding" (no further decrease in float32).
     """
 
     weight: DoubleArray
     bias: DoubleArray
     passes: tuple[PassRecord, ...]
-    converged: bool
+    stopped: str
 
 
 class _PassesSpentError(Exception):
@@ -206,20 +206,21 @@ def minimize(
     start = np.zeros((len(objective.shares), n_features + 1))
     start[:, -1] = objective.start_bias
     point = run.evaluate(start)
-    converged = False
+    stopped = "max_passes"
     try:
         while True:
             d = run.direction(point.gradient)
             gap = -0.5 * float(np.vdot(point.gradient, d))
             run.passes[-1] = PassRecord(point.value, point.loss, gap, run.passes[-1].seconds)
             if gap <= tolerance * abs(point.value):
-                converged = True
+                stopped = "tolerance"
                 break
             found = run.search(point, d, 1.0)
             if found is None:
+                stopped = "rounding"
                 break  # nothing along d is lower in float32
             run.remember(point, found)
             point = found
     except _PassesSpentError:
         pass
-    return Solution(point.at[:, :-1], point.at[:, -1], tuple(run.passes), converged)
+    return Solution(point.at[:, :-1], point.at[:, -1], tuple(run.passes), stopped)

@@ -12,7 +12,7 @@ import numpy as np
 
 from ltstore.errors import ConfigError, DataError
 from ltstore.kernels import resolve_backend
-from ltstore.linear.closed_form import Head, gda, nearest_class_mean, ridge
+from ltstore.linear.closed_form import Head, calibrated, gda, nearest_class_mean, ridge
 from ltstore.linear.metric import within_class_metric
 from ltstore.linear.model import LinearModel
 from ltstore.linear.objective import EMPTY_CLASS_BIAS, Objective
@@ -20,7 +20,7 @@ from ltstore.linear.settings import TrainSettings
 from ltstore.linear.solver import PassRecord, minimize
 from ltstore.provenance import record
 from ltstore.stream import TrainingStream
-from ltstore.types import EncoderIdentity, IntArray, Moments, Progress, no_progress
+from ltstore.types import EncoderIdentity, IntArray, Moments, Progress, Rows, no_progress
 
 _log = logging.getLogger(__name__)
 
@@ -39,8 +39,9 @@ class TrainResult:
     n_passes : int
     seconds : float
         Of the solver, moments not included.
-    converged : bool
-        False where max_passes came first: the model is usable, the objective not at its minimum.
+    stopped : str
+        Why: "tolerance", "max_passes" (usable, the objective not at its minimum), "rounding" (no further
+        decrease in float32), or "closed form".
     rows_per_second : float
         Rows of all passes over the seconds; 0 for a closed form.
     """
@@ -49,8 +50,13 @@ class TrainResult:
     history: tuple[PassRecord, ...]
     n_passes: int
     seconds: float
-    converged: bool
+    stopped: str
     rows_per_second: float
+
+    @property
+    def converged(self) -> bool:
+        """Whether the stopping rule was met, or none was needed."""
+        return self.stopped in ("tolerance", "closed form")
 
 
 def train_linear(
@@ -84,7 +90,7 @@ def train_linear(
     made_from : mapping, optional
         Names and digests, for the record.
     progress : Progress
-        Called after every pass with the rows of a pass and {"train": seconds}.
+        Called after every pass with 1 (a pass) and {"train": seconds}.
 
     Returns
     -------
@@ -101,13 +107,14 @@ def train_linear(
     backend, reason = resolve_backend(settings.backend)
     started = time.perf_counter()
     metric = within_class_metric(moments)
+    l2 = settings.resolved_l2(int((stream.class_shares > 0).sum()))
     center = stream.class_shares @ moments.means
     objective = Objective(
         stream,
         metric,
         center,
         tau=settings.resolved_tau,
-        l2=settings.l2,
+        l2=l2,
         penalty=settings.penalty,
         backend=backend,
     )
@@ -115,29 +122,32 @@ def train_linear(
         objective,
         metric,
         n_features=stream.n_features,
-        l2=settings.l2,
+        l2=l2,
         max_passes=settings.max_passes,
         tolerance=settings.tolerance,
-        on_pass=lambda done: progress(stream.n_samples, {"train": done.seconds}),
+        on_pass=lambda done: progress(1, {"train": done.seconds}),
     )
     seconds = time.perf_counter() - started
-    if not solution.converged:
+    if solution.stopped != "tolerance":
+        advice = "raise max_passes or l2" if solution.stopped == "max_passes" else "float32 gives no more"
         _log.warning(
-            "training stopped after %d passes before tolerance %g was reached: raise max_passes or l2",
+            "training stopped after %d passes before tolerance %g was reached: %s",
             len(solution.passes),
             settings.tolerance,
+            advice,
         )
     bias = solution.bias - solution.weight @ center
     resolved = {
         "head": "linear",
         **settings.to_mapping(),
+        "l2": l2,
         "backend": backend,
         "backend_reason": reason,
         "n_real": stream.n_real,
         "n_synthetic": stream.n_synthetic,
         "n_unlabelled": stream.n_unlabelled,
         "n_passes": len(solution.passes),
-        "converged": solution.converged,
+        "stopped": solution.stopped,
     }
     model = LinearModel(
         weight=np.where(objective.empty[:, None], 0.0, solution.weight).astype(np.float32),
@@ -151,7 +161,7 @@ def train_linear(
     )
     rows = stream.n_samples * len(solution.passes)
     return TrainResult(
-        model, solution.passes, len(solution.passes), seconds, solution.converged, rows / max(seconds, 1e-9)
+        model, solution.passes, len(solution.passes), seconds, solution.stopped, rows / max(seconds, 1e-9)
     )
 
 
@@ -165,6 +175,7 @@ def train_closed_form(
     encoder_spec: str = "",
     normalized: bool = True,
     made_from: Mapping[str, Any] | None = None,
+    rows: Rows | None = None,
     **options: float | bool,
 ) -> TrainResult:
     """Make a model from moments alone.
@@ -176,6 +187,8 @@ def train_closed_form(
     class_names : tuple of str
     encoder, class_counts, encoder_spec, normalized, made_from
         As in `train_linear`; class_counts default to the moments'.
+    rows : Rows, optional
+        The rows of the moments: the logits are then scaled so that their softmax is a probability (`calibrated`).
     **options
         Passed to `nearest_class_mean`, `gda` or `ridge`.
 
@@ -193,6 +206,8 @@ def train_closed_form(
         head = CLOSED_FORMS[method](moments, **options)
     except TypeError as err:
         raise ConfigError(f"closed form {method!r} does not take {sorted(options)}: {err}") from err
+    if rows is not None:
+        head = calibrated(head, rows)
     seconds = time.perf_counter() - started
     model = LinearModel(
         weight=head.weight.astype(np.float32),
@@ -204,7 +219,7 @@ def train_closed_form(
         class_counts=(moments.counts if class_counts is None else class_counts).astype(np.int64),
         record=record("model", settings={"head": method, **head.settings}, made_from=made_from or {}),
     )
-    return TrainResult(model, (), 0, seconds, True, 0.0)
+    return TrainResult(model, (), 0, seconds, "closed form", 0.0)
 
 
 def _check_fit(stream: TrainingStream, moments: Moments, encoder: EncoderIdentity) -> None:

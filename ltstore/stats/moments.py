@@ -13,6 +13,7 @@ from ltstore.rows import iter_blocks
 from ltstore.types import UNLABELLED, DoubleArray, FloatArray, IntArray, Progress, Rows, no_progress
 
 BLOCK_ROWS = 4096
+_ROUNDING = 1e-12  # share of the Gram matrix's trace that float64 sums of float32 rows do not resolve
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,9 +103,15 @@ class MomentSums:
 
     @property
     def pooled(self) -> DoubleArray:
-        """(D, D) within-class covariance: (sum x x' - sum_c n_c mu_c mu_c') / (N - n_nonempty); a new array."""
+        """(D, D) within-class covariance: (sum x x' - sum_c n_c mu_c mu_c') / (N - n_nonempty); a new array.
+
+        Exactly zero where classes have one row each, or equal rows: what is left of the difference then is rounding.
+        """
         within = self.gram - self.means.T @ self.sums
-        within /= max(int(self.counts.sum()) - int(np.count_nonzero(self.counts)), 1)
+        freedom = int(self.counts.sum()) - int(np.count_nonzero(self.counts))
+        if freedom == 0 or np.trace(within) <= _ROUNDING * np.trace(self.gram):
+            return np.zeros_like(within)
+        within /= freedom
         return (within + within.T) / 2
 
 
