@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltstore.atomic import atomic_directory, write_bytes, write_json
-from ltstore.errors import DataError, ModelFormatError, ModelNotFoundError
+from ltstore.errors import DataError, ModelFormatError, ModelNotFoundError, StoreExistsError
 from ltstore.types import EncoderIdentity, FloatArray, IntArray
 
 FORMAT_VERSION = 1
@@ -113,14 +113,19 @@ class LinearModel:
         return best
 
     def save(self, directory: str | Path) -> None:
-        """Write the model to a directory; it is there whole or not at all, and replaces one of that name.
+        """Write the model to a directory; it is there whole or not at all, and replaces a model of that name.
 
         Raises
         ------
+        StoreExistsError
+            Something else than a model is there: nothing is touched.
         StoreWriteError
             The directory cannot be written.
         """
         from safetensors.numpy import save
+
+        target = Path(directory).absolute()
+        check_replaceable(target)
 
         arrays = {"weight": self.weight, "bias": self.bias, "class_counts": self.class_counts}
         header = {
@@ -131,9 +136,20 @@ class LinearModel:
             "normalized": self.normalized,
             "record": dict(self.record),
         }
-        with atomic_directory(Path(directory)) as temporary:
+        with atomic_directory(target) as temporary:
             write_bytes(temporary / _ARRAYS, save({k: np.ascontiguousarray(v) for k, v in arrays.items()}))
             write_json(temporary / _HEADER, header)
+
+
+def check_replaceable(path: Path) -> None:
+    """Raise StoreExistsError unless there is nothing at `path`, an empty directory, or a model and nothing else."""
+    if not path.exists():
+        return
+    names = {entry.name for entry in path.iterdir()} if path.is_dir() else {path.name}
+    if names - {_ARRAYS, _HEADER}:
+        raise StoreExistsError(
+            f"{path} holds other things than a model ({sorted(names)[0]}, ...): choose another directory"
+        )
 
 
 def load_model(directory: str | Path) -> LinearModel:
