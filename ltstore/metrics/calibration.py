@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ltstore.errors import ConfigError, DataError
-from ltstore.types import DoubleArray, IntArray
 
 
 def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, n_bins: int = 15) -> float:
@@ -32,12 +31,6 @@ def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, n_bins
     ----------
     Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, equation 5.
     """
-    gaps, starts = calibration_gaps(confidence, correct, n_bins)
-    return float(np.abs(np.add.reduceat(gaps, starts)).sum() / len(gaps))
-
-
-def calibration_gaps(confidence: ArrayLike, correct: ArrayLike, n_bins: int) -> tuple[DoubleArray, IntArray]:
-    """Return (correct - confidence) with rows sorted by bin, and where each non-empty bin starts."""
     p, right = np.asarray(confidence, np.float64), np.asarray(correct, bool)
     if n_bins < 1:
         raise ConfigError(f"n_bins must be at least 1, found {n_bins}")
@@ -51,5 +44,4 @@ def calibration_gaps(confidence: ArrayLike, correct: ArrayLike, n_bins: int) -> 
             f"confidence must be a probability, found {p[row]} in row {row}: give softmax, not logits"
         )
     bins = np.clip(np.ceil(p * n_bins).astype(np.int64) - 1, 0, n_bins - 1)
-    order = np.argsort(bins, kind="stable")
-    return (right - p)[order], np.flatnonzero(np.diff(bins[order], prepend=-1))
+    return float(np.abs(np.bincount(bins, weights=right - p)).sum() / len(p))

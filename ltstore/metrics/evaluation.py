@@ -12,11 +12,10 @@ from numpy.typing import ArrayLike
 from ltstore.errors import DataError
 from ltstore.metrics.accuracy import GROUPS, count_groups, labelled, ratio
 from ltstore.metrics.bootstrap import bootstrap_interval, percentiles, resamples
-from ltstore.metrics.calibration import calibration_gaps
+from ltstore.metrics.calibration import expected_calibration_error
 from ltstore.types import BoolArray, DoubleArray, IntArray
 
 WORST_SHARE = 0.1
-_CALIBRATION_BINS = 15
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +180,7 @@ def evaluate_predictions(
         ),
         worst_tenth=float(tested[: max(1, round(WORST_SHARE * len(tested)))].mean()),
         top5=None if top5 is None else _mean_estimate(_hits(top5, y, kept), seed, n_bootstrap),
-        ece=None if confidence is None else _calibration(confidence, correct, kept, seed, n_bootstrap),
+        ece=None if confidence is None else _calibration(confidence, correct, kept),
         class_accuracy=accuracy,
         test_counts=test_counts,
         class_counts=counts,
@@ -234,20 +233,10 @@ def _hits(top5: ArrayLike, y: IntArray, kept: BoolArray) -> BoolArray:
     return hits
 
 
-def _calibration(
-    confidence: ArrayLike, correct: BoolArray, kept: BoolArray, seed: int, n_bootstrap: int
-) -> Estimate:
+def _calibration(confidence: ArrayLike, correct: BoolArray, kept: BoolArray) -> Estimate:
+    # No interval: resampling adds noise that the error's absolute values turn into bias (a calibrated model's
+    # percentile interval lies above the truth), so it would mislead.
     p = np.asarray(confidence, np.float64)
     if p.shape != kept.shape:
         raise DataError(f"confidence must have one number for each of {len(kept)} rows, found {p.shape}")
-    gaps, starts = calibration_gaps(p[kept], correct, _CALIBRATION_BINS)
-    value = float(np.abs(np.add.reduceat(gaps, starts)).sum() / len(gaps))
-    if not n_bootstrap:
-        return Estimate(value=value)
-    ones = np.ones(len(gaps), np.int64)
-    draws = [
-        np.abs(np.add.reduceat(times * gaps, starts, axis=1)).sum(axis=1) / len(gaps)
-        for times in resamples(ones, "calibration", seed, n_bootstrap)
-    ]
-    low, high = percentiles(np.concatenate(draws))
-    return Estimate(value=value, low=low, high=high)
+    return Estimate(value=expected_calibration_error(p[kept], correct))
