@@ -133,9 +133,11 @@ def resolve_among(among: str, counts: IntArray, class_names: ClassNames) -> IntA
     LabelError
         A name is not a class; the message names the nearest.
     """
-    positions = {name: c for c, name in enumerate(class_names)}
+    positions: dict[str, list[int]] = {}
+    for c, name in enumerate(class_names):
+        positions.setdefault(name, []).append(c)
     if among in positions:
-        return np.array([positions[among]], np.int64)
+        return np.array(positions[among], np.int64)
     groups = count_groups(counts)
     if among in groups or among == "tail":
         wanted = TAIL if among == "tail" else (among,)
@@ -144,7 +146,7 @@ def resolve_among(among: str, counts: IntArray, class_names: ClassNames) -> IntA
     unknown = [name for name in names if name not in positions]
     if unknown or not names:
         raise LabelError(_unknown(unknown[0] if unknown else among, class_names))
-    return np.unique([positions[name] for name in names]).astype(np.int64)
+    return np.unique(np.concatenate([positions[name] for name in names])).astype(np.int64)
 
 
 def _unknown(name: str, class_names: ClassNames) -> str:

@@ -45,6 +45,10 @@ class NeighborGaussSettings:
     spread: float = 1.0
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number and not (name == "pull_rows" and value is None):
+                raise ConfigError(f"neighbor-gauss: {name} must be a number, found {value!r}")
         for name in ("anchor", "donor_share", "pull"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"neighbor-gauss: {name} must be in [0, 1], found {getattr(self, name)}")
