@@ -39,6 +39,19 @@ SamplerOptions = Annotated[
 ]
 
 
+PerClass = Annotated[
+    int | None,
+    typer.Option(min=1, help="Synthetic rows of every class; default: fill up to the largest class."),
+]
+MaxRatio = Annotated[
+    float | None, typer.Option(min=0.0, help="At most this many synthetic rows per real row of a class.")
+]
+DonorsBy = Annotated[
+    str,
+    typer.Option("--donors", help="Find donor classes by means (of classes) or index (votes of nearest rows)."),
+]
+
+
 def parse_options(pairs: list[str] | None, flag: str) -> dict[str, Any]:
     """Turn ["size=224", "mean=[0.5, 0.5]", "resize=bicubic"] into a dict; values are TOML, else text."""
     import tomllib

@@ -69,7 +69,9 @@ def table(
     from rich.table import Table
     from rich.text import Text
 
-    grid = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    grid = Table(
+        title=None if title is None else Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
+    )
     for name in columns:
         grid.add_column(name, justify="left" if name in left else "right", overflow="fold")
     for number, row in enumerate(rows):
@@ -284,7 +286,7 @@ def neighbors(name: str, answers: Sequence[Mapping[str, Any]]) -> None:
     )
 
 
-def donors(classes: Sequence[Mapping[str, Any]], reason: str, limit: int) -> None:
+def donors(classes: Sequence[Mapping[str, Any]], by: str, limit: int) -> None:
     """Print the donors of the smallest classes."""
     shown = classes[: limit or None]
     table(
@@ -302,19 +304,22 @@ def donors(classes: Sequence[Mapping[str, Any]], reason: str, limit: int) -> Non
     )
     if not classes:
         note("no class needs a donor: no class is much larger than another")
-    note(f"found by {reason}; {len(shown)} of {len(classes)} borrowing classes shown")
+    note(f"found by {by}; {len(shown)} of {len(classes)} borrowing classes shown")
+
+
+_STOPPED = {
+    "tolerance": "converged",
+    "max_passes": "stopped at the limit of passes",
+    "rounding": "stopped where float32 gives no more",
+    "closed form": "",
+}
 
 
 def train_summary(outcome: TrainOutcome, out: Path) -> None:
     """Print what a training did."""
     settings = outcome.model.record["settings"]
     passes = (
-        "closed form"
-        if not outcome.n_passes
-        else (
-            f"{outcome.n_passes} passes, "
-            + ("converged" if outcome.converged else "stopped at the limit of passes")
-        )
+        "closed form" if not outcome.n_passes else (f"{outcome.n_passes} passes, " + _STOPPED[outcome.stopped])
     )
     pairs(
         [
@@ -351,6 +356,9 @@ def evaluations(result: EvaluateResult, train_seconds: Mapping[str, float] | Non
     best = {name: column.index(max(column)) for name, column in values.items()}
     table(columns, rows, left=("model", "worst class"), best=best)
     note("accuracy in %, 95 % bootstrap half-width after ±; gain in overall accuracy over the baseline")
+    note(f"many > 100, few < 20 training rows of {result.groups_by}")
+    for text in result.warnings:
+        warning(text)
 
 
 def _with_interval(estimate: Estimate) -> str:

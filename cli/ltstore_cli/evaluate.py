@@ -27,6 +27,8 @@ def evaluate(
 ) -> None:
     """Compare models on a split: overall, balanced, many / medium / few, worst class, with 95 % intervals.
 
+    The report is about the last model given, compared with the baseline.
+
     Example: `ltstore evaluate models/* --store birds.zarr --report report.html`
     """
     from ltstore.workflow import evaluate as evaluate_models

@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 
 from ltstore_cli import _render
-from ltstore_cli._options import Json, SamplerOptions, Seed, Split, StorePath, Subset, parse_options
+from ltstore_cli._options import (
+    DonorsBy,
+    Json,
+    MaxRatio,
+    PerClass,
+    SamplerOptions,
+    Seed,
+    Split,
+    StorePath,
+    Subset,
+    parse_options,
+)
 
 
 def sample(
@@ -17,9 +28,9 @@ def sample(
     sampler_option: SamplerOptions = None,
     split: Split = "train",
     subset: Subset = None,
-    per_class: Annotated[
-        int | None, typer.Option(min=1, help="Rows of every class; default: fill up to the largest class.")
-    ] = None,
+    per_class: PerClass = None,
+    max_ratio: MaxRatio = None,
+    donors_by: DonorsBy = "means",
     dtype: Annotated[str, typer.Option(help="Type on disk: float16 or float32.")] = "float16",
     seed: Seed = 0,
     json: Json = False,
@@ -42,6 +53,8 @@ def sample(
             split=split,
             subset=subset,
             per_class=per_class,
+            max_ratio=max_ratio,
+            donors_by=donors_by,
             seed=seed,
             dtype=dtype,
             progress=progress,

@@ -8,7 +8,17 @@ from typing import Annotated
 import typer
 
 from ltstore_cli import _render
-from ltstore_cli._options import Json, SamplerOptions, Seed, Split, StorePath, Subset, parse_options
+from ltstore_cli._options import (
+    DonorsBy,
+    Json,
+    MaxRatio,
+    PerClass,
+    SamplerOptions,
+    Split,
+    StorePath,
+    Subset,
+    parse_options,
+)
 
 
 def train(
@@ -17,29 +27,45 @@ def train(
     split: Split = "train",
     subset: Subset = None,
     head: Annotated[
-        str, typer.Option(help="linear (softmax), or a closed form: ncm (nearest class mean), gda (Gaussian).")
+        str,
+        typer.Option(
+            help="linear (softmax), or a closed form: ncm (nearest class mean), gda (Gaussian), ridge."
+        ),
     ] = "linear",
     loss: Annotated[
-        str, typer.Option(help="la (logit-adjusted by the prior of the rows fed) or ce (plain).")
-    ] = "la",
-    tau: Annotated[float | None, typer.Option(help="Strength of the adjustment.")] = None,
+        str | None,
+        typer.Option(
+            help="la (default: logit-adjusted by the prior of the rows fed) or ce (plain cross entropy)."
+        ),
+    ] = None,
+    tau: Annotated[float | None, typer.Option(help="Strength of the adjustment; default 1.")] = None,
     sampler: Annotated[
         str, typer.Option(help="none, neighbor-gauss or duplicate: synthetic rows made while training.")
     ] = "none",
     sampler_option: SamplerOptions = None,
-    per_class: Annotated[
-        int | None, typer.Option(min=1, help="Synthetic rows of every class; default: up to the largest.")
-    ] = None,
+    per_class: PerClass = None,
+    max_ratio: MaxRatio = None,
+    donors_by: DonorsBy = "means",
     synthetic: Annotated[
         str | None, typer.Option(help="Use this set made by `ltstore sample` in place of a sampler.")
     ] = None,
-    l2: Annotated[float | None, typer.Option(help="Strength of the penalty.")] = None,
-    penalty: Annotated[str | None, typer.Option(help="whitened or plain.")] = None,
-    max_passes: Annotated[int | None, typer.Option(min=1, help="Most passes over the rows.")] = None,
-    tolerance: Annotated[float | None, typer.Option(help="Stop at this relative gradient.")] = None,
-    backend: Annotated[str | None, typer.Option(help="auto, numba or reference.")] = None,
-    seed: Seed = 0,
-    force: Annotated[bool, typer.Option("--force", help="Replace a model that is there.")] = False,
+    l2: Annotated[
+        float | None, typer.Option(help="Strength of the penalty; default min(0.01, 1 / classes).")
+    ] = None,
+    penalty: Annotated[
+        str | None,
+        typer.Option(help="plain (default) or whitened (in the metric of the within-class covariance)."),
+    ] = None,
+    max_passes: Annotated[
+        int | None, typer.Option(min=1, help="Most passes over the rows; default 60.")
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(help="Stop when the objective is estimated to be within this share of its minimum."),
+    ] = None,
+    backend: Annotated[str | None, typer.Option(help="auto (default), numba or reference.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the synthetic rows; default 0.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the model that is there.")] = False,
     json: Json = False,
 ) -> None:
     """Train a head on real rows, with synthetic rows for the tail if asked, and write a model directory.
@@ -62,8 +88,10 @@ def train(
         "backend": backend,
         "seed": seed,
     }
-    settings = TrainSettings.from_mapping({key: value for key, value in given.items() if value is not None})
-    with _render.progress("train", settings.max_passes, "passes") as progress:
+    chosen = {key: value for key, value in given.items() if value is not None}
+    settings = TrainSettings.from_mapping(chosen) if chosen or head == "linear" else None
+    passes = settings.max_passes if settings else None
+    with _render.progress("train", passes, "passes") as progress:
         outcome = train_head(
             store,
             split=split,
@@ -73,6 +101,8 @@ def train(
             sampler_settings=parse_options(sampler_option, "--sampler-option"),
             synthetic=synthetic,
             per_class=per_class,
+            max_ratio=max_ratio,
+            donors_by=donors_by,
             settings=settings,
             out=out,
             progress=progress,

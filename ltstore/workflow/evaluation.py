@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ltstore.errors import ConfigError, DataError
-from ltstore.linear import LinearModel, load_model, predict_rows
+from ltstore.errors import ConfigError, DataError, LtstoreError
+from ltstore.linear import LinearModel, load_model, predict_top
 from ltstore.metrics import Evaluation, evaluate_predictions, paired_bootstrap
+from ltstore.rows import BLOCK_ROWS
 from ltstore.store import Store
 from ltstore.types import BoolArray, FloatArray, IntArray, Progress, Rows, no_progress
-from ltstore.workflow.selection import select
+from ltstore.workflow.selection import Selection, select
 
 TOP_CLASSES = 5
+_BLOCK_LOGITS = 1 << 23  # logits in memory at once: 32 MB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,18 +47,28 @@ class JudgedModel:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateResult:
-    """Models side by side, in the order they were given; `baseline` is a position in it."""
+    """Models side by side, in the order they were given.
+
+    Attributes
+    ----------
+    split, subset : str
+    labels : (N,) int64
+    models : tuple of JudgedModel
+    baseline : int
+        Position of the model that the others are compared with.
+    groups_by : str
+        Name of the model by whose training rows classes are many, medium or few: the one with the longest tail.
+    warnings : tuple of str
+        What makes the figures doubtful, e.g. models that were trained on rows they are judged on.
+    """
 
     split: str
     subset: str | None
     labels: IntArray
     models: tuple[JudgedModel, ...]
     baseline: int
-
-    @property
-    def best(self) -> int:
-        """Position of the model with the highest balanced accuracy."""
-        return int(np.argmax([result.evaluation.balanced.value for result in self.models]))
+    groups_by: str
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain dict: every figure, no predictions."""
@@ -64,6 +76,8 @@ class EvaluateResult:
             "split": self.split,
             "subset": self.subset,
             "baseline": self.models[self.baseline].name,
+            "groups_by": self.groups_by,
+            "warnings": list(self.warnings),
             "models": [
                 {
                     "name": result.name,
@@ -99,7 +113,7 @@ def evaluate(
     baseline : path, optional
         One of `models`, that the others are compared with; the first one if left out.
     report : path, optional
-        HTML file to write.
+        HTML file to write: about the last model, compared with the baseline.
     seed : int
         Of the bootstrap.
 
@@ -109,16 +123,18 @@ def evaluate(
     """
     selection = select(store, split, subset)
     selection.require_labels()
-    loaded = {name: load_model(path) for name, path in _names(models).items()}
+    paths = _names(models)
+    loaded = {name: load_model(path) for name, path in paths.items()}
     result = compare(
         loaded,
         selection.rows,
         split=split,
         subset=subset,
-        baseline=0 if baseline is None else _position(baseline, models),
+        baseline=0 if baseline is None else _position(baseline, paths),
         seed=seed,
         progress=progress,
     )
+    result = replace(result, warnings=tuple(_overlaps(loaded, selection)))
     if report is not None:
         from ltstore.workflow.reporting import write_evaluation_report
 
@@ -136,14 +152,12 @@ def compare(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> EvaluateResult:
-    """Judge models in memory on labelled rows; see `evaluate`.
-
-    Many, medium and few are by the class sizes that the baseline was trained on, for all models alike.
-    """
+    """Judge models in memory on labelled rows; see `evaluate`."""
     if not models:
         raise ConfigError("no model to evaluate")
-    # Groups of classes are those of one training set, or the columns would not compare: the baseline's.
-    class_counts = list(models.values())[baseline].class_counts
+    # Groups are by one training set, or the columns would not compare: by the one with the longest tail.
+    groups_by = max(models, key=lambda name: _imbalance(models[name].class_counts))
+    class_counts = models[groups_by].class_counts
     judged: list[tuple[str, LinearModel, Evaluation, IntArray, BoolArray, float]] = []
     labels = rows.labels
     for name, model in models.items():
@@ -177,34 +191,51 @@ def compare(
         )
         for name, model, evaluation, predictions, right, seconds in judged
     )
-    return EvaluateResult(split=split, subset=subset, labels=labels, models=results, baseline=baseline)
+    return EvaluateResult(
+        split=split, subset=subset, labels=labels, models=results, baseline=baseline, groups_by=groups_by
+    )
 
 
 def _judge(model: LinearModel, rows: Rows, progress: Progress) -> tuple[IntArray, FloatArray, IntArray]:
-    """Return (predicted class, its probability, the best five classes in any order) of every row."""
-    predictions, confidence, best = [], [], []
-    k = min(TOP_CLASSES, len(model.class_names))
-    for _, logits in predict_rows(model, rows):
-        top = logits.max(axis=1, keepdims=True)
-        predictions.append(logits.argmax(axis=1))
-        confidence.append(1 / np.exp(logits - top).sum(axis=1))  # the softmax of the largest logit
-        best.append(np.argpartition(-logits, k - 1, axis=1)[:, :k])
-        progress(len(logits), {})
-    return np.concatenate(predictions), np.concatenate(confidence), np.concatenate(best)
+    """Return (predicted class, its probability, the best five classes) of every row."""
+    block_rows = max(256, min(BLOCK_ROWS, _BLOCK_LOGITS // model.n_classes))
+    top = predict_top(model, rows, TOP_CLASSES, block_rows)
+    progress(rows.n_samples, {})
+    return top.labels[:, 0], top.probabilities[:, 0], top.labels
+
+
+def _imbalance(counts: IntArray) -> float:
+    filled = counts[counts > 0]
+    return float(filled.max() / filled.min()) if len(filled) else 0.0
+
+
+def _overlaps(models: dict[str, LinearModel], selection: Selection) -> Iterator[str]:
+    """Say which models were trained on rows of this very store that they are judged on now."""
+    for name, model in models.items():
+        made_from = model.record.get("made_from", {})
+        if made_from.get("split") != selection.split:
+            continue
+        try:
+            trained = select(selection.store, selection.split, made_from.get("subset"))
+        except LtstoreError:
+            continue
+        shared = int(np.isin(selection.rows.row_ids, trained.rows.row_ids).sum())
+        if shared and trained.rows.digest == made_from.get("rows"):
+            yield f"{name} was trained on {shared:,} of the {selection.rows.n_samples:,} rows it is judged on"
 
 
 def _names(models: Sequence[Path | str]) -> dict[str, Path]:
     """Return {name: path}; the last path part, or the whole path where two would share a name."""
-    paths = [Path(model) for model in models]
+    paths = list(dict.fromkeys(Path(model) for model in models))
     last = [path.name for path in paths]
-    named = {(path.name if last.count(path.name) == 1 else str(path)): path for path in dict.fromkeys(paths)}
-    if not named:
-        raise ConfigError("no model to evaluate")
-    return named
+    return {(path.name if last.count(path.name) == 1 else str(path)): path for path in paths}
 
 
-def _position(baseline: Path | str, models: Sequence[Path | str]) -> int:
-    paths = list(dict.fromkeys(Path(model).resolve() for model in models))
-    if Path(baseline).resolve() not in paths:
-        raise ConfigError(f"the baseline {baseline} is not among the models: {', '.join(map(str, models))}")
-    return paths.index(Path(baseline).resolve())
+def _position(baseline: Path | str, paths: dict[str, Path]) -> int:
+    found = [i for i, path in enumerate(paths.values()) if path == Path(baseline)]
+    found += [i for i, path in enumerate(paths.values()) if path.resolve() == Path(baseline).resolve()]
+    if not found:
+        raise ConfigError(
+            f"the baseline {baseline} is not among the models: {', '.join(map(str, paths.values()))}"
+        )
+    return found[0]

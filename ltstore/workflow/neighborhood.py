@@ -120,13 +120,17 @@ def query_store(
 
 
 def store_donors(
-    store: Path | str | Store, *, split: str = "train", subset: str | None = None, k: int = 5
-) -> tuple[Selection, Donors, str]:
-    """Return (selection, donors, what they were found by) of every class."""
+    store: Path | str | Store,
+    *,
+    split: str = "train",
+    subset: str | None = None,
+    by: str = "means",
+    k: int = 5,
+) -> tuple[Selection, Donors]:
+    """Return the selection and the donors of its classes, see `Selection.donors`."""
     selection = select(store, split, subset)
     selection.require_labels()
-    donors, reason = selection.donors(k)
-    return selection, donors, reason
+    return selection, selection.donors(by, k)
 
 
 def donor_records(selection: Selection, donors: Donors) -> list[dict[str, Any]]:

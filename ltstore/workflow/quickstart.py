@@ -18,14 +18,14 @@ from ltstore.workflow.selection import Selection, select
 from ltstore.workflow.subsets import make_subset
 from ltstore.workflow.training import train
 
-# name: what `train` is called with; "all rows" is the ceiling that a long tail is measured against
+# name: what `train` is called with; "all-rows" is the ceiling that a long tail is measured against
 HEADS: dict[str, dict[str, Any]] = {
-    "ce": {"settings": TrainSettings(loss="ce")},
-    "logit-adjusted": {"settings": TrainSettings(loss="la")},
-    "neighbor-gauss": {"settings": TrainSettings(loss="la"), "sampler": "neighbor-gauss"},
+    "ce": {"loss": "ce"},
+    "all-rows": {"loss": "ce", "subset": None},
     "nearest-mean": {"head": "ncm"},
     "gda": {"head": "gda"},
-    "all-rows": {"settings": TrainSettings(loss="ce"), "subset": None},
+    "logit-adjusted": {"loss": "la"},
+    "neighbor-gauss": {"loss": "la", "sampler": "neighbor-gauss", "donors_by": "index"},
 }
 
 
@@ -95,12 +95,14 @@ def quickstart(
     announce(f"subset     {subset}: {selection.rows.n_samples:,} rows, class sizes {sizes}")
     index = build_store_index(store_path, subset=subset)
     announce(f"index      {index.n_rows:,} rows, {index.kind}")
-    _, donors, reason = store_donors(store_path, subset=subset)
-    announce(f"donors     by {reason}: {_first_donor(selection, donors)}")
+    _, donors = store_donors(store_path, subset=subset, by="index")
+    announce(f"donors     {_first_donor(selection, donors)}")
     seconds = {}
     for name, how in HEADS.items():
         chosen = select(store_path, "train", how.get("subset", subset))
-        arguments = {key: value for key, value in how.items() if key != "subset"}
+        arguments = {key: value for key, value in how.items() if key not in ("subset", "loss")}
+        if "loss" in how:
+            arguments["settings"] = TrainSettings(loss=how["loss"], seed=seed)
         outcome = train(chosen, out=home / "models" / name, **arguments)
         seconds[name] = outcome.seconds
         passes = f"{outcome.n_passes} passes" if outcome.n_passes else "closed form"

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ltstore.errors import LtstoreError
+from ltstore.errors import DataError, LtstoreError
 from ltstore.linear import LinearModel
 from ltstore.report import ModelResult, ReportData, RowMap, row_map, write_report
 from ltstore.store import Store
 from ltstore.types import Donors, DoubleArray, IntArray, Sampler
-from ltstore.workflow.evaluation import EvaluateResult, JudgedModel
+from ltstore.workflow.evaluation import EvaluateResult
 from ltstore.workflow.sampling import StoredSampler, fit_sampler
 from ltstore.workflow.selection import Selection, select
+
+_log = logging.getLogger(__name__)
 
 MAP_TAIL_CLASSES = 3
 MAP_DONORS = 2  # of each tail class
@@ -33,8 +38,7 @@ class _Background:
 def write_evaluation_report(path: Path | str, result: EvaluateResult, store: Store) -> None:
     """Write the HTML report of judged models.
 
-    The report is about the best model (by balanced accuracy) that was trained with synthetic rows, or the best of
-    all where none was; it is compared with the baseline.
+    The report is about the last model (nothing is chosen on the rows that judge), compared with the baseline.
 
     Parameters
     ----------
@@ -47,17 +51,18 @@ def write_evaluation_report(path: Path | str, result: EvaluateResult, store: Sto
     ------
     StoreWriteError
     """
-    chosen, baseline = _chosen(result), result.models[result.baseline]
+    chosen, baseline = result.models[-1], result.models[result.baseline]
     model = chosen.model
     targets = _synthetic_counts(model)
     background = _background(model, store, targets)
-    made_from = model.record["made_from"]
+    made_from = model.record.get("made_from", {})
+    judged_on = result.split if result.subset is None else f"{result.split}, subset {result.subset}"
     write_report(
         Path(path),
         ReportData(
-            title=f"{store.path.stem}: {result.split}",
+            title=f"{store.path.stem}: {judged_on}",
             class_names=model.class_names,
-            class_counts=baseline.model.class_counts,
+            class_counts=chosen.evaluation.class_counts,
             models=[
                 ModelResult(
                     name=judged.name,
@@ -77,7 +82,8 @@ def write_evaluation_report(path: Path | str, result: EvaluateResult, store: Sto
                 ),
                 ("Classes", f"{len(model.class_names):,}"),
                 ("Imbalance", _imbalance(model.class_counts)),
-                ("Judged on", f"{len(result.labels):,} rows of {result.split}"),
+                ("Judged on", f"{chosen.evaluation.n_rows:,} rows of {judged_on}"),
+                *(("Warning", text) for text in result.warnings),
             ],
             synthetic_counts=targets if targets.any() else None,
             labels=result.labels,
@@ -91,36 +97,47 @@ def write_evaluation_report(path: Path | str, result: EvaluateResult, store: Sto
     )
 
 
-def _chosen(result: EvaluateResult) -> JudgedModel:
-    with_synthesis = [judged for judged in result.models if _synthetic_counts(judged.model).any()]
-    return max(with_synthesis or result.models, key=lambda judged: judged.evaluation.balanced.value)
-
-
 def _synthetic_counts(model: LinearModel) -> IntArray:
     counts = model.record.get("synthetic_counts") or np.zeros(len(model.class_names))
     return np.asarray(counts, np.int64)
 
 
 def _background(model: LinearModel, store: Store, targets: IntArray) -> _Background:
-    made_from = model.record["made_from"]
+    """Return what is known of the rows the model was trained on; a part that cannot be had is left out, and logged."""
+    made_from, settings = model.record.get("made_from", {}), model.record.get("settings", {})
     try:
-        selection = select(store, made_from["split"], made_from["subset"])
-    except (LtstoreError, KeyError):
+        selection = select(store, made_from.get("split", ""), made_from.get("subset"))
+        if selection.rows.digest != made_from.get("rows"):
+            raise DataError(f"{selection.name!r} holds other rows than the model was trained on")
+        means = selection.moments().means
+    except LtstoreError as err:
+        _log.warning("the report shows no training rows: %s", err)
         return _Background()
-    if selection.rows.digest != made_from["rows"]:
-        return _Background()
-    donors, _ = selection.donors()
-    sampler: Sampler | None = None
-    settings = model.record["settings"]
+    try:
+        donors = selection.donors(settings.get("donors_by", "means"))
+        sampler = _sampler(selection, settings)
+        return _Background(
+            means=means,
+            donors=donors,
+            row_map=_map(selection, donors, sampler, targets, model.record.get("seed") or 0),
+        )
+    except LtstoreError as err:
+        _log.warning("the report shows no donors and no map of rows: %s", err)
+        return _Background(means=means)
+
+
+def _sampler(selection: Selection, settings: Mapping[str, Any]) -> Sampler | None:
+    """Return the sampler the model was trained with, None where there was none."""
     if settings.get("synthetic"):
-        sampler = StoredSampler(selection, settings["synthetic"])
-    elif settings.get("sampler", "none") != "none":
-        sampler, _ = fit_sampler(selection, settings["sampler"], settings["sampler_settings"])
-    seed = model.record.get("seed") or 0
-    return _Background(
-        means=selection.moments().means,
-        donors=donors,
-        row_map=_map(selection, donors, sampler, targets, seed),
+        stored = StoredSampler(selection, settings["synthetic"])
+        if stored.digest != settings.get("synthetic_digest"):
+            raise DataError(f"the synthetic rows {settings['synthetic']!r} were made anew since")
+        return stored
+    name = settings.get("sampler", "none")
+    if name == "none":
+        return None
+    return fit_sampler(
+        selection, name, settings["sampler_settings"], donors_by=settings.get("donors_by", "means")
     )
 
 
@@ -154,11 +171,18 @@ def _map(
     )
 
 
+def _origin(made_from: Mapping[str, Any]) -> str:
+    split, subset = made_from.get("split"), made_from.get("subset")
+    if not split:
+        return "not from a store"
+    return split if subset is None else f"{split}, subset {subset}"
+
+
 def _note(model: LinearModel) -> str:
-    settings = model.record["settings"]
-    if settings["head"] != "linear":
+    settings = model.record.get("settings", {})
+    if settings.get("head") != "linear":
         return "closed form, no training"
-    words = [f"tau {settings['tau']:g}" if settings["tau"] else "plain cross entropy"]
+    words = [f"logit-adjusted, tau {settings['tau']:g}" if settings.get("tau") else "plain cross entropy"]
     if settings.get("sampler", "none") != "none":
         words.append(f"{settings['sampler']}, {int(_synthetic_counts(model).sum()):,} synthetic rows")
     return ", ".join(words)

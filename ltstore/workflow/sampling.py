@@ -36,18 +36,30 @@ class SampleResult:
 
 
 def fit_sampler(
-    selection: Selection, name: str, settings: Mapping[str, Any] | None = None
-) -> tuple[BaseSampler, str]:
-    """Return the named sampler fitted to a selection, and what its donors were found by."""
+    selection: Selection, name: str, settings: Mapping[str, Any] | None = None, *, donors_by: str = "means"
+) -> BaseSampler:
+    """Return the named sampler fitted to a selection, with donors found as `Selection.donors` says."""
     selection.require_labels()
-    donors, reason = selection.donors()
-    return make_sampler(name, **(settings or {})).fit(selection.rows, selection.moments(), donors), reason
+    sampler = make_sampler(name, **(settings or {}))
+    return sampler.fit(selection.rows, selection.moments(), selection.donors(donors_by))
 
 
-def plan_targets(selection: Selection, per_class: int | None) -> IntArray:
-    """Return (C,) int64 synthetic rows of each class: `per_class` each, or up to the largest class."""
+def plan_targets(selection: Selection, per_class: int | None, max_ratio: float | None = None) -> IntArray:
+    """Return (C,) int64 synthetic rows of each class: `per_class` each, or up to the largest class.
+
+    Raises
+    ------
+    ConfigError
+        No class would get any.
+    """
     mode: Literal["balance", "per-class"] = "balance" if per_class is None else "per-class"
-    return balance_targets(selection.counts, mode=mode, per_class=per_class)
+    targets = balance_targets(selection.counts, mode=mode, per_class=per_class, max_ratio=max_ratio)
+    if not targets.any():
+        raise ConfigError(
+            f"{selection.name!r} is balanced already: there is nothing to sample; ask for rows by per_class, "
+            "or leave the sampler out"
+        )
+    return targets
 
 
 def sample(
@@ -59,6 +71,8 @@ def sample(
     split: str = "train",
     subset: str | None = None,
     per_class: int | None = None,
+    max_ratio: float | None = None,
+    donors_by: str = "means",
     seed: int = 0,
     dtype: str = "float16",
     progress: Progress = no_progress,
@@ -69,6 +83,10 @@ def sample(
     ----------
     per_class : int, optional
         Synthetic rows of every class; left out, every class is filled up to the largest one.
+    max_ratio : float, optional
+        At most this many synthetic rows per real row of a class.
+    donors_by : {"means", "index"}
+        How donors are found, see `Selection.donors`.
 
     Raises
     ------
@@ -80,16 +98,13 @@ def sample(
     """
     selection = select(store, split, subset)
     started = time.perf_counter()
-    fitted, donors_by = fit_sampler(selection, sampler, settings)
-    targets = plan_targets(selection, per_class)
-    if not targets.any():
-        raise ConfigError(
-            f"{selection.name!r} is balanced already: nothing to sample; use per_class to ask for rows all the same"
-        )
+    fitted = fit_sampler(selection, sampler, settings, donors_by=donors_by)
+    targets = plan_targets(selection, per_class, max_ratio)
     recorded = {
         "sampler": fitted.name,
         "sampler_settings": dict(fitted.settings),
         "per_class": per_class,
+        "max_ratio": max_ratio,
         "seed": seed,
         "made_from": selection.made_from,
         "donors_by": donors_by,
@@ -138,6 +153,7 @@ class StoredSampler:
         self._positions = np.split(order, np.cumsum(self.targets)[:-1])
         self._name = name
         self._settings = dict(split.settings)
+        self.digest = split.digest
 
     @property
     def name(self) -> str:

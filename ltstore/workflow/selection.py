@@ -6,9 +6,9 @@ import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from ltstore.errors import DataError, IndexNotFoundError, StoreFormatError, StoreWriteError
+from ltstore.errors import ConfigError, DataError, IndexNotFoundError, StoreFormatError, StoreWriteError
 from ltstore.neighbors import class_donors, row_donors
 from ltstore.provenance import record
 from ltstore.rows import class_counts
@@ -18,6 +18,8 @@ from ltstore.types import Donors, IntArray, Progress, no_progress
 
 if TYPE_CHECKING:
     from ltstore.neighbors.faiss_index import FaissIndex
+
+DONORS_BY = ("means", "index")
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +41,8 @@ class Selection:
 
     @property
     def name(self) -> str:
-        """Name of artefacts made from these rows: "train", or "train.SUBSET"."""
-        return self.split if self.subset is None else f"{self.split}.{self.subset}"
+        """How these rows are called in messages: "train", or "train/SUBSET"."""
+        return self.split if self.subset is None else f"{self.split}/{self.subset}"
 
     @cached_property
     def rows(self) -> RowView:
@@ -60,7 +62,12 @@ class Selection:
     @property
     def index_path(self) -> Path:
         """Directory of the index of these rows."""
-        return self.store.artefact_path("indexes", self.name)
+        return self._artefact("indexes")
+
+    def _artefact(self, kind: Literal["indexes", "stats"]) -> Path:
+        """KIND/SPLIT/all, or KIND/SPLIT/subset-NAME: no two selections share a directory."""
+        leaf = "all" if self.subset is None else f"subset-{self.subset}"
+        return self.store.artefact_path(kind, self.split) / leaf
 
     def require_labels(self) -> None:
         """Raise DataError unless some row has a label."""
@@ -69,7 +76,7 @@ class Selection:
 
     def moments(self, *, progress: Progress = no_progress) -> ClassMoments:
         """Return the class moments of these rows: kept in stats/, made anew when the rows changed."""
-        path = self.store.artefact_path("stats", self.name) / "moments.safetensors"
+        path = self._artefact("stats") / "moments.safetensors"
         try:
             return load_moments(path, rows_digest=self.rows.digest)
         except (FileNotFoundError, DataError, StoreFormatError) as err:
@@ -98,13 +105,25 @@ class Selection:
                 f"run `ltstore index {self.store.path} --split {self.split}{subset}`"
             ) from err
 
-    def donors(self, k: int = 5) -> tuple[Donors, str]:
-        """Return the donors of every class and what they were found by: "index" or "class means"."""
-        try:
-            index = self.index()
-        except IndexNotFoundError:
-            return class_donors(self.moments().means, self.counts, k=k), "class means"
-        return row_donors(index, self.rows, self.counts, k=k), "index"
+    def donors(self, by: str = "means", k: int = 5) -> Donors:
+        """Return the donors of every class.
+
+        Parameters
+        ----------
+        by : {"means", "index"}
+            The nearest class means (no index needed), or the votes of the nearest rows in the stored index.
+        k : int
+            At most this many of each class.
+
+        Raises
+        ------
+        ConfigError, IndexNotFoundError, IndexStaleError
+        """
+        if by == "means":
+            return class_donors(self.moments().means, self.counts, k=k)
+        if by == "index":
+            return row_donors(self.index(), self.rows, self.counts, k=k)
+        raise ConfigError(f"donors are found by {' or '.join(DONORS_BY)}, found {by!r}")
 
 
 def select(store: Path | str | Store, split: str = "train", subset: str | None = None) -> Selection:

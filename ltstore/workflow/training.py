@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -12,6 +13,7 @@ import numpy as np
 
 from ltstore.errors import ConfigError
 from ltstore.linear import LinearModel, TrainResult, TrainSettings, train_closed_form, train_linear
+from ltstore.linear.model import check_replaceable
 from ltstore.linear.training import CLOSED_FORMS
 from ltstore.store import Store
 from ltstore.stream import TrainingStream
@@ -35,17 +37,18 @@ class TrainOutcome:
         Everything counted, from opened store to model.
     n_passes : int
         Passes over the rows; 0 for a closed form.
-    converged : bool
+    stopped : str
+        "tolerance", "max_passes", "rounding" or "closed form", see `ltstore.linear.TrainResult`.
     history : list of dict
-        One entry per pass.
+        One entry per pass; a gap that was not estimated is None.
     """
 
     model: LinearModel
     targets: IntArray
     seconds: float
     n_passes: int
-    converged: bool
-    history: list[dict[str, float]]
+    stopped: str
+    history: list[dict[str, float | None]]
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain dict: settings and figures, not the weights."""
@@ -54,7 +57,7 @@ class TrainOutcome:
             "n_real": int(self.model.class_counts.sum()),
             "n_synthetic": int(self.targets.sum()),
             "n_passes": self.n_passes,
-            "converged": self.converged,
+            "stopped": self.stopped,
             "seconds": self.seconds,
             "history": self.history,
         }
@@ -70,6 +73,8 @@ def train(
     sampler_settings: Mapping[str, Any] | None = None,
     synthetic: str | None = None,
     per_class: int | None = None,
+    max_ratio: float | None = None,
+    donors_by: str = "means",
     settings: TrainSettings | None = None,
     out: Path | str | None = None,
     progress: Progress = no_progress,
@@ -85,10 +90,12 @@ def train(
         A softmax head by the streaming solver, or a closed form: nearest class mean, Gaussian discriminant, ridge.
     sampler : str
         "none", or a sampler whose rows fill every class up to the largest one (or `per_class` rows each).
+    sampler_settings, per_class, max_ratio, donors_by
+        Of the sampler, as in `ltstore.workflow.sample`; refused without one.
     synthetic : str, optional
-        Use this materialised set (see `sample`) in place of a sampler.
+        Use this materialised set (see `ltstore.workflow.sample`) in place of a sampler.
     settings : TrainSettings, optional
-        Loss, penalty, solver of the softmax head.
+        Loss, penalty, solver of the softmax head; refused with a closed form.
     out : path, optional
         Model directory to write; replaced whole if it is there.
 
@@ -96,16 +103,12 @@ def train(
     ------
     ConfigError, DataError, StoreNotFoundError, IncompleteStoreError, StoreWriteError
     """
-    if head not in HEADS:
-        raise ConfigError(f"unknown head {head!r}; known: {', '.join(HEADS)}")
-    if sampler != "none" and synthetic is not None:
-        raise ConfigError("a sampler and a materialised synthetic set cannot both be used: choose one")
-    if head != "linear" and (sampler != "none" or synthetic is not None):
-        raise ConfigError(f"head {head!r} is a closed form of the class moments and takes no synthetic rows")
+    _check_settings(head, sampler, sampler_settings, synthetic, per_class, max_ratio, donors_by, settings)
+    if out is not None:
+        check_replaceable(Path(out).absolute())
     selection = store if isinstance(store, Selection) else select(store, split, subset)
     selection.require_labels()
     started = time.perf_counter()
-    settings = settings or TrainSettings()
     common: dict[str, Any] = {
         "encoder": selection.rows.encoder,
         "encoder_spec": str(selection.store.split(selection.split).settings.get("encoder_spec", "")),
@@ -115,24 +118,26 @@ def train(
     }
     moments = selection.moments()
     targets = np.zeros(len(selection.counts), np.int64)
-    used: Sampler | None = None
+    source: dict[str, Any] = {"sampler": "none"}
     result: TrainResult
     if head != "linear":
-        result = train_closed_form(head, moments, class_names=selection.store.class_names, **common)
+        names = selection.store.class_names
+        result = train_closed_form(head, moments, class_names=names, rows=selection.rows, **common)
     else:
+        settings = settings or TrainSettings()
+        used: Sampler | None = None
         if synthetic is not None:
             stored = StoredSampler(selection, synthetic)
             used, targets = stored, stored.targets
+            source |= {"synthetic": synthetic, "synthetic_digest": stored.digest}
         elif sampler != "none":
-            used, _ = fit_sampler(selection, sampler, sampler_settings)
-            targets = plan_targets(selection, per_class)
+            used = fit_sampler(selection, sampler, sampler_settings, donors_by=donors_by)
+            targets = plan_targets(selection, per_class, max_ratio)
+            source |= {"donors_by": donors_by}
+        if used is not None:
+            source |= {"sampler": used.name, "sampler_settings": dict(used.settings)}
         stream = TrainingStream(selection.rows, sampler=used, targets=targets, seed=settings.seed)
         result = train_linear(stream, settings, moments, progress=progress, **common)
-    source = {
-        "sampler": "none" if used is None else used.name,
-        "sampler_settings": {} if used is None else dict(used.settings),
-        "synthetic": synthetic,
-    }
     record = dict(result.model.record)
     record["settings"] = {**record["settings"], **source}
     record["synthetic_counts"] = targets.tolist()
@@ -142,9 +147,43 @@ def train(
         targets=targets,
         seconds=record["train_seconds"],
         n_passes=result.n_passes,
-        converged=result.converged,
-        history=[step._asdict() if hasattr(step, "_asdict") else asdict(step) for step in result.history],
+        stopped=result.stopped,
+        history=[
+            {name: value if math.isfinite(value) else None for name, value in asdict(step).items()}
+            for step in result.history
+        ],
     )
     if out is not None:
         outcome.model.save(out)
     return outcome
+
+
+def _check_settings(
+    head: str,
+    sampler: str,
+    sampler_settings: Mapping[str, Any] | None,
+    synthetic: str | None,
+    per_class: int | None,
+    max_ratio: float | None,
+    donors_by: str,
+    settings: TrainSettings | None,
+) -> None:
+    """Raise ConfigError for settings that contradict each other or would do nothing."""
+    if head not in HEADS:
+        raise ConfigError(f"unknown head {head!r}; known: {', '.join(HEADS)}")
+    if sampler != "none" and synthetic is not None:
+        raise ConfigError("a sampler and a materialised synthetic set cannot both be used: choose one")
+    if head != "linear" and (sampler != "none" or synthetic is not None or settings is not None):
+        raise ConfigError(
+            f"head {head!r} is a closed form of the class moments: it takes no loss, penalty or solver settings and "
+            "no synthetic rows"
+        )
+    given = {
+        "sampler settings": sampler_settings,
+        "per_class": per_class,
+        "max_ratio": max_ratio,
+        "donors": None if donors_by == "means" else donors_by,
+    }
+    useless = [name for name, value in given.items() if value]
+    if sampler == "none" and useless:
+        raise ConfigError(f"{', '.join(useless)} would do nothing without a sampler: name one, or leave it out")

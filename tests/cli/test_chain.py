@@ -99,7 +99,8 @@ def test_query_by_image(shell: Shell, digits: Path, tmp_path: Path) -> None:
 
 
 def test_donors(shell: Shell, digits: Path) -> None:
-    result = shell.ok("donors", digits, "--subset", "lt", "--json").json
+    assert shell.ok("donors", digits, "--subset", "lt", "--json").json["found_by"] == "means"
+    result = shell.ok("donors", digits, "--subset", "lt", "--by", "index", "--json").json
     assert result["found_by"] == "index"
     for entry in result["classes"]:
         assert entry["class"] not in [d["class"] for d in entry["donors"]]
@@ -110,7 +111,9 @@ def test_donors(shell: Shell, digits: Path) -> None:
 def test_models_side_by_side_with_a_report(shell: Shell, digits: Path, tmp_path: Path) -> None:
     models = tmp_path / "models"
     train = ("train", digits, "--subset", "lt")
-    shell.ok(*train, "--loss", "ce", "--out", models / "ce")
+    passes = shell.ok(*train, "--loss", "ce", "--out", models / "ce", "--json").json
+    assert passes["stopped"] == "tolerance"
+    assert len(passes["history"]) == passes["n_passes"]
     shell.ok(*train, "--out", models / "la")
     shell.ok(*train, "--head", "gda", "--out", models / "gda")
     shell.ok(*train, "--sampler", "neighbor-gauss", "--out", models / "ng")
