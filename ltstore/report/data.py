@@ -70,6 +70,9 @@ class ReportData:
         Name of the model that the report is about; default: the last.
     baseline : str or None
         Name of the model it is compared with; None compares with nothing.
+    without_synthesis : str or None
+        Name of the model that differs from the chosen one by its synthetic rows alone, where there is one: the section
+        on what synthesis changed compares with it; otherwise that section shows the gain over the baseline.
     facts : sequence of (label, value)
         What is known of the dataset and the encoder.
     synthetic_counts : (C,) int64 or None
@@ -99,6 +102,7 @@ class ReportData:
     models: Sequence[ModelResult]
     chosen: str = ""
     baseline: str | None = None
+    without_synthesis: str | None = None
     facts: Sequence[tuple[str, str]] = ()
     synthetic_counts: IntArray | None = None
     labels: IntArray | None = None
@@ -113,7 +117,11 @@ class ReportData:
         names = [model.name for model in self.models]
         if not names or len(set(names)) < len(names):
             raise ConfigError(f"a report needs at least one model, each of another name, found {names}")
-        for role, name in (("chosen", self.chosen or names[-1]), ("baseline", self.baseline)):
+        for role, name in (
+            ("chosen", self.chosen or names[-1]),
+            ("baseline", self.baseline),
+            ("without_synthesis", self.without_synthesis),
+        ):
             if name is not None and name not in names:
                 raise ConfigError(
                     f"the {role} model {name!r} is not among the evaluated ones: {', '.join(names)}"
@@ -152,6 +160,13 @@ class ReportData:
     def chosen_model(self) -> ModelResult:
         """The model that the report is about."""
         return next((model for model in self.models if model.name == self.chosen), self.models[-1])
+
+    @property
+    def reference_model(self) -> ModelResult | None:
+        """The model that gains class by class are counted against: without synthesis, else the baseline."""
+        if self.without_synthesis in (None, self.chosen_model.name):
+            return self.baseline_model
+        return next(model for model in self.models if model.name == self.without_synthesis)
 
     @property
     def baseline_model(self) -> ModelResult | None:

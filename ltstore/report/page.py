@@ -213,9 +213,10 @@ def _compared(data: ReportData) -> str:
 
 
 def _synthesis(data: ReportData) -> dict[str, Any] | None:
-    if data.baseline_model is None:
+    reference = data.reference_model
+    if reference is None:
         return None
-    gain = data.chosen_model.evaluation.class_accuracy - data.baseline_model.evaluation.class_accuracy
+    gain = data.chosen_model.evaluation.class_accuracy - reference.evaluation.class_accuracy
     groups = []
     for name, mask in count_groups(data.class_counts).items():
         known = gain[mask & ~np.isnan(gain)]
@@ -232,8 +233,13 @@ def _synthesis(data: ReportData) -> dict[str, Any] | None:
                 "worse": int((known < 0).sum()),
             }
         )
-    alt = f"Gain in accuracy of each class, {data.chosen_model.name} over {data.baseline_model.name}, by training rows."
-    return {"svg": plots.gain_by_size(data, shown(alt, 500)), "groups": groups}
+    alt = f"Gain in accuracy of each class, {data.chosen_model.name} over {reference.name}, by training rows."
+    return {
+        "svg": plots.gain_by_size(data, shown(alt, 500)),
+        "groups": groups,
+        "reference": shown(reference.name),
+        "alone": data.without_synthesis is not None,
+    }
 
 
 def _donors(data: ReportData) -> dict[str, Any] | None:

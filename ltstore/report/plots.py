@@ -102,10 +102,11 @@ def size_and_accuracy(data: ReportData, alt: str) -> str:
 
 
 def gain_by_size(data: ReportData, alt: str) -> str:
-    """Return the SVG: gain in accuracy of the chosen model over the baseline, class by class, against its rows."""
-    if data.baseline_model is None:
-        raise ValueError("a gain needs a baseline")
-    gain = 100 * (data.chosen_model.evaluation.class_accuracy - data.baseline_model.evaluation.class_accuracy)
+    """Return the SVG: gain in accuracy of the chosen model over the reference, class by class, against its rows."""
+    reference = data.reference_model
+    if reference is None:
+        raise ValueError("a gain needs a model to compare with")
+    gain = 100 * (data.chosen_model.evaluation.class_accuracy - reference.evaluation.class_accuracy)
     x = np.maximum(data.class_counts, 0.8).astype(float)
     with _canvas((10, 4.6), alt) as (figure, out):
         axes = figure.subplots()
