@@ -88,8 +88,22 @@ class EncoderIdentity:
 
     def differences(self, other: EncoderIdentity) -> list[str]:
         """Name what differs, as "model: ViT-B-32 / ViT-L-14" lines, for error messages."""
-        mine, theirs = self.to_json(), other.to_json()
-        return [f"{key}: {mine[key]} / {theirs[key]}" for key in mine if mine[key] != theirs[key]]
+        mine, theirs = _flat(self.to_json()), _flat(other.to_json())
+        return [
+            f"{key}: {mine.get(key, 'not set')} / {theirs.get(key, 'not set')}"
+            for key in dict.fromkeys([*mine, *theirs])
+            if mine.get(key) != theirs.get(key)
+        ]
+
+
+def _flat(data: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{key}.{inner}": found for inner, found in value.items()}
+        else:
+            flat[key] = value
+    return flat
 
 
 @runtime_checkable
