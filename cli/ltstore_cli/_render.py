@@ -44,6 +44,20 @@ def warning(text: str) -> None:
     print(f"warning: {text}", file=sys.stderr)
 
 
+def show_log() -> None:
+    """Let warnings of the library appear as warning lines on stderr."""
+    import logging
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            warning(record.getMessage())
+
+    log = logging.getLogger("ltstore")
+    if not any(type(handler).__name__ == "Lines" for handler in log.handlers):
+        log.addHandler(Lines(logging.WARNING))
+        log.propagate = False
+
+
 def json_out(data: Any) -> None:
     """Print JSON on stdout: one document, UTF-8, never NaN."""
     print(json.dumps(data, ensure_ascii=False, allow_nan=False, indent=2))
@@ -53,7 +67,7 @@ def console() -> Console:
     """Return the stdout console; wide enough for tables when it is not a terminal."""
     from rich.console import Console
 
-    return Console() if sys.stdout.isatty() else Console(width=160, soft_wrap=False)
+    return Console() if sys.stdout.isatty() else Console(width=180, soft_wrap=False)
 
 
 def table(
@@ -73,7 +87,7 @@ def table(
         title=None if title is None else Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
     )
     for name in columns:
-        grid.add_column(name, justify="left" if name in left else "right", overflow="fold")
+        grid.add_column(name, justify="left" if name in left else "right", no_wrap=name not in left)
     for number, row in enumerate(rows):
         cells = []
         for name, value in zip(columns, row, strict=True):
@@ -171,6 +185,20 @@ def records(items: Sequence[Mapping[str, Any]], left: Sequence[str] = ()) -> Non
         table([c.replace("_", " ") for c in columns], [list(item.values()) for item in items], left=left)
 
 
+def left_out(n_ignored: Mapping[str, int]) -> None:
+    """Say which files of a folder are no rows."""
+    words = {
+        "top_level": "images beside the class directories",
+        "suffix": "files that are no images",
+        "hidden": "hidden names",
+        "not_a_file": "broken links",
+        "linked_twice": "directories reached twice",
+    }
+    found = [f"{count:,} {words.get(name, name)}" for name, count in n_ignored.items() if count]
+    if found:
+        note(f"left out: {', '.join(found)}")
+
+
 def ingest_summary(report: IngestReport, store: Path, split: str, encoder: Encoder) -> None:
     """Print what an ingest did and what limited it."""
     shares = ", ".join(f"{stage} {share:.0%}" for stage, share in report.shares.items())
@@ -179,6 +207,7 @@ def ingest_summary(report: IngestReport, store: Path, split: str, encoder: Encod
         ("store", f"{store}, split {split}"),
         ("encoder", f"{encoder.spec} on {encoder.device}, {encoder.identity.n_features} features"),
         ("rows", f"{report.n_rows:,}" + (f" ({kept:,} were there already)" if kept else "")),
+        ("preprocessing", ", ".join(f"{k} {v}" for k, v in encoder.identity.preprocessing.items())),
         ("failed", _failures(report.failures)),
     ]
     if report.n_encoded:
@@ -204,6 +233,7 @@ def store_facts(facts: Mapping[str, Any]) -> None:
             ("store", facts["path"]),
             ("format", f"version {facts['format_version']}"),
             ("encoder", f"{encoder['encoder']}:{encoder['model']}{weights}, {encoder['n_features']} features"),
+            ("preprocessing", ", ".join(f"{k} {v}" for k, v in encoder["preprocessing"].items())),
             ("classes", facts["n_classes"]),
             ("size", size(facts["n_bytes"])),
         ]
@@ -325,11 +355,31 @@ def train_summary(outcome: TrainOutcome, out: Path) -> None:
         [
             ("model", str(out)),
             ("rows", f"{outcome.model.class_counts.sum():,} real + {outcome.targets.sum():,} synthetic"),
-            ("settings", ", ".join(f"{key} {_cell(value)}" for key, value in settings.items())),
+            ("settings", _train_settings(settings)),
             ("time", f"{outcome.seconds:.2f} s, {passes}"),
         ]
     )
     note(f"next: ltstore evaluate {out} --store {outcome.model.record['made_from']['store']} --split test")
+
+
+def _train_settings(settings: Mapping[str, Any]) -> str:
+    """The settings a reader looks for; all of them are in model.json."""
+    words = [f"head {settings['head']}"]
+    for key in (
+        "loss",
+        "tau",
+        "penalty",
+        "l2",
+        "shrinkage",
+        "mean_shrinkage",
+        "sampler",
+        "synthetic",
+        "donors_by",
+    ):
+        value = settings.get(key)
+        if value not in (None, "none"):
+            words.append(f"{key.replace('_', ' ')} {_cell(value)}")
+    return ", ".join(words)
 
 
 def evaluations(result: EvaluateResult, train_seconds: Mapping[str, float] | None = None) -> None:
@@ -345,8 +395,8 @@ def evaluations(result: EvaluateResult, train_seconds: Mapping[str, float] | Non
             estimate = getattr(e, name)
             values[name].append(-1.0 if estimate is None else estimate.value)
             cells.append("n/a" if estimate is None else _with_interval(estimate))
-        cells.append(f"{e.worst.name} {percent(e.worst.accuracy)}")
-        cells.append("n/a" if e.ece is None else f"{e.ece.value:.3f}")
+        cells.append(f"{e.worst.name}: {percent(e.worst.accuracy)}")
+        cells.append("n/a" if e.ece is None else percent(e.ece.value))
         gain, low, high = one.gain
         is_baseline = one is result.models[result.baseline]
         cells.append("baseline" if is_baseline else f"{100 * gain:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]")
@@ -356,7 +406,7 @@ def evaluations(result: EvaluateResult, train_seconds: Mapping[str, float] | Non
     best = {name: column.index(max(column)) for name, column in values.items()}
     table(columns, rows, left=("model", "worst class"), best=best)
     note("accuracy in %, 95 % bootstrap half-width after ±; gain in overall accuracy over the baseline")
-    note(f"many > 100, few < 20 training rows of {result.groups_by}")
+    note(f"many: over 100 training rows, few: under 20 (of {result.groups_by}); ECE: calibration error, %")
     for text in result.warnings:
         warning(text)
 

@@ -35,6 +35,8 @@ COMMANDS = (
     "doctor",
 )
 
+INTERRUPTED = "interrupted; what was written is kept, and an ingest, import or sample goes on if run again"
+
 app = typer.Typer(
     name="ltstore",
     no_args_is_help=True,
@@ -111,6 +113,7 @@ for _name in COMMANDS:
 def main() -> None:
     """Entry point of the `ltstore` script."""
     debug = "--debug" in sys.argv[1:]
+    _render.show_log()
     try:
         app()
     except LtstoreError as err:
@@ -119,8 +122,12 @@ def main() -> None:
         _render.error(str(err))
         raise SystemExit(1) from None
     except KeyboardInterrupt:
-        _render.error("interrupted; what was committed is kept, the same command again resumes")
+        _render.error(INTERRUPTED)
         raise SystemExit(130) from None
+    except SystemExit as stop:  # Typer turns Ctrl-C into its exit code
+        if stop.code == 130:
+            _render.error(INTERRUPTED)
+        raise
     except BrokenPipeError:
         sys.stderr.close()
         raise SystemExit(1) from None
@@ -132,7 +139,9 @@ def main() -> None:
     except Exception as err:
         if debug:
             raise
-        _render.error(f"internal error ({type(err).__name__}: {err}); run with --debug for the traceback")
+        _render.error(
+            f"internal error ({type(err).__name__}: {err}); `ltstore --debug ...` shows the traceback"
+        )
         raise SystemExit(1) from None
 
 

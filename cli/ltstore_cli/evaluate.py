@@ -31,22 +31,18 @@ def evaluate(
 
     Example: `ltstore evaluate models/* --store birds.zarr --report report.html`
     """
+    from ltstore.store import open_store
     from ltstore.workflow import evaluate as evaluate_models
+    from ltstore.workflow import write_evaluation_report
 
     with _render.progress("evaluate", None) as progress:
         result = evaluate_models(
-            models,
-            store,
-            split=split,
-            subset=subset,
-            baseline=baseline,
-            report=report,
-            seed=seed,
-            progress=progress,
+            models, store, split=split, subset=subset, baseline=baseline, seed=seed, progress=progress
         )
     if json:
         _render.json_out(result.to_json())
     else:
         _render.evaluations(result)
-        if report is not None:
-            _render.note(f"report: {report}")
+    if report is not None:
+        write_evaluation_report(report, result, open_store(store))
+        _render.note(f"report: {report}")

@@ -87,6 +87,7 @@ def ingest(
         indices=None if indices is None else read_indices(indices),
         limit=limit,
     )
+    _render.left_out(getattr(images, "n_ignored", {}))
     used: Encoder
     if encoder is not None:
         used = open_encoder(

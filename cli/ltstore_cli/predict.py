@@ -14,9 +14,7 @@ from ltstore_cli._options import (
     EncoderConfig,
     EncoderOptions,
     Root,
-    SourceArgument,
     SourceFormat,
-    Split,
     Workers,
     number_or_auto,
     parse_encoder_options,
@@ -25,8 +23,17 @@ from ltstore_cli._options import (
 
 def predict(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model directory.", show_default=False)],
-    source: SourceArgument,
-    split: Split = "test",
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="An image, a folder of images of any depth, a list file, a CIFAR archive, or `digits`.",
+            show_default=False,
+        ),
+    ],
+    split: Annotated[
+        str | None, typer.Option(help="Split of a source that has splits; default test.", show_default=False)
+    ] = None,
     source_format: SourceFormat = "auto",
     root: Root = None,
     top: Annotated[int, typer.Option(min=1, help="Classes per image.")] = 5,
@@ -46,7 +53,7 @@ def predict(
     Example: `ltstore predict models/ng photos/new --top 3 --csv > labels.csv`
     """
     from ltstore.linear import load_model
-    from ltstore.sources import open_source
+    from ltstore.sources import ImagesSource, open_source
     from ltstore.workflow import predict as predict_images
     from ltstore.workflow.encoders import reopen_encoder
 
@@ -55,7 +62,9 @@ def predict(
     batch, n_workers = number_or_auto(batch_size, "--batch-size"), number_or_auto(workers, "--workers")
     options = parse_encoder_options(encoder_option)
     head = load_model(model)
-    images = open_source(source, split=split, format=source_format, root=root, labelled=False)
+    images = open_source(source, split=split or "test", format=source_format, root=root, labelled=False)
+    if split is not None and isinstance(images, ImagesSource):
+        raise typer.BadParameter("a folder of images without labels has no splits", param_hint="--split")
     used = reopen_encoder(
         head.encoder, encoder or head.encoder_spec, device=device, options=options, config=encoder_config
     )

@@ -29,8 +29,8 @@ def subset(
 ) -> None:
     """Name a subset of a split by row ids, without copying a row.
 
-    exp and step follow the convention of LDAM-DRW, row for row. holdout writes NAME (held out) and
-    NAME-rest.
+    exp and step follow the convention of LDAM-DRW, row for row: they are for balanced collections, and take
+    classes in the order of their names, whatever their sizes. holdout writes NAME (held out) and NAME-rest.
 
     Example: `ltstore subset cifar.zarr lt100 --rule exp --imbalance 100`
     """
@@ -38,7 +38,8 @@ def subset(
     from ltstore.workflow import make_subset, select
 
     if (indices is not None) != (rule == "file"):
-        raise typer.BadParameter("goes with --rule file, and only with it", param_hint="--indices")
+        reason = "needed by --rule file" if rule == "file" else "only for --rule file"
+        raise typer.BadParameter(reason, param_hint="--indices")
     written = make_subset(
         store,
         name,

@@ -57,7 +57,7 @@ def train(
         typer.Option(help="plain (default) or whitened (in the metric of the within-class covariance)."),
     ] = None,
     max_passes: Annotated[
-        int | None, typer.Option(min=1, help="Most passes over the rows; default 60.")
+        int | None, typer.Option(min=1, help="Most passes over the rows; default 200.")
     ] = None,
     tolerance: Annotated[
         float | None,
@@ -72,12 +72,9 @@ def train(
 
     Example: `ltstore train birds.zarr --sampler neighbor-gauss --out models/ng`
     """
-    from ltstore.errors import StoreExistsError
     from ltstore.linear import TrainSettings
     from ltstore.workflow import train as train_head
 
-    if out.exists() and not force:
-        raise StoreExistsError(f"{out} exists: choose another --out, or --force to replace it")
     given = {
         "loss": loss,
         "tau": tau,
@@ -105,6 +102,7 @@ def train(
             donors_by=donors_by,
             settings=settings,
             out=out,
+            force=force,
             progress=progress,
         )
     if json:

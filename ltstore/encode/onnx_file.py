@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -132,6 +133,8 @@ class OnnxEncoder:
             raise EncoderUnavailableError(f"no ONNX file {path}")
         runtime = _runtime()
         available = runtime.get_available_providers()
+        if device not in ("auto", "cpu") and not re.fullmatch(r"cuda(:\d+)?", device):
+            raise ConfigError(f"unknown device {device!r}: expected auto, cpu, cuda or cuda:1")
         on_gpu = device.startswith("cuda") or (device == "auto" and "CUDAExecutionProvider" in available)
         if on_gpu and "CUDAExecutionProvider" not in available:
             raise EncoderUnavailableError(

@@ -50,7 +50,7 @@ class TrainSettings:
     tau: float | None = None
     l2: float | None = None
     penalty: str = "plain"
-    max_passes: int = 60
+    max_passes: int = 200
     tolerance: float = 1e-3
     backend: str = "auto"
     seed: int = 0

@@ -41,6 +41,10 @@ class Store:
         self._path = path
         self._root = root
 
+    def __repr__(self) -> str:
+        splits = ", ".join(self.splits) or "no splits"
+        return f"<Store {str(self._path)!r}: {splits}; {len(self.class_names)} classes>"
+
     @property
     def path(self) -> Path:
         """Its directory."""
@@ -101,7 +105,8 @@ class Store:
     def _open(self, path: Path, name: str, known: tuple[str, ...], allow_incomplete: bool) -> Split:
         if name not in known:
             there = ", ".join(known) or "none"
-            raise StoreNotFoundError(f"{self._path} has no split {name!r}; there are: {there}")
+            what = "synthetic rows" if path.parent.name == "synthetic" else "split"
+            raise StoreNotFoundError(f"{self._path} has no {what} {name!r}; there are: {there}")
         split = Split(path, name, self._root)
         if not split.complete and not allow_incomplete:
             raise IncompleteStoreError(

@@ -9,6 +9,7 @@ from ltstore.workflow.evaluation import EvaluateResult, compare, evaluate
 from ltstore.workflow.neighborhood import IndexResult, build_store_index, query_store, store_donors
 from ltstore.workflow.prediction import Prediction, predict
 from ltstore.workflow.quickstart import QuickstartResult, quickstart
+from ltstore.workflow.reporting import write_evaluation_report
 from ltstore.workflow.sampling import SampleResult, sample
 from ltstore.workflow.selection import Selection, select
 from ltstore.workflow.subsets import SUBSET_RULES, make_subset
@@ -34,4 +35,5 @@ __all__ = [
     "select",
     "store_donors",
     "train",
+    "write_evaluation_report",
 ]

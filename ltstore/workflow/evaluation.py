@@ -92,7 +92,7 @@ class EvaluateResult:
 
 
 def evaluate(
-    models: Sequence[Path | str],
+    models: Sequence[Path | str] | Path | str,
     store: Path | str | Store,
     *,
     split: str = "test",
@@ -106,7 +106,7 @@ def evaluate(
 
     Parameters
     ----------
-    models : sequence of path
+    models : path or sequence of paths
         Model directories; names in tables are their last path parts.
     store : path or Store
     split, subset : str
@@ -123,7 +123,7 @@ def evaluate(
     """
     selection = select(store, split, subset)
     selection.require_labels()
-    paths = _names(models)
+    paths = _names([models] if isinstance(models, str | Path) else models)
     loaded = {name: load_model(path) for name, path in paths.items()}
     result = compare(
         loaded,

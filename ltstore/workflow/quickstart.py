@@ -103,7 +103,7 @@ def quickstart(
         arguments = {key: value for key, value in how.items() if key not in ("subset", "loss")}
         if "loss" in how:
             arguments["settings"] = TrainSettings(loss=how["loss"], seed=seed)
-        outcome = train(chosen, out=home / "models" / name, **arguments)
+        outcome = train(chosen, force=True, out=home / "models" / name, **arguments)
         seconds[name] = outcome.seconds
         passes = f"{outcome.n_passes} passes" if outcome.n_passes else "closed form"
         rows = f"{chosen.rows.n_samples:,} real + {outcome.targets.sum():,} synthetic rows"

@@ -15,7 +15,7 @@ from ltstore.linear import LinearModel
 from ltstore.report import ModelResult, ReportData, RowMap, row_map, write_report
 from ltstore.store import Store
 from ltstore.types import Donors, DoubleArray, IntArray, Sampler
-from ltstore.workflow.evaluation import EvaluateResult
+from ltstore.workflow.evaluation import EvaluateResult, JudgedModel
 from ltstore.workflow.sampling import StoredSampler, fit_sampler
 from ltstore.workflow.selection import Selection, select
 
@@ -74,6 +74,7 @@ def write_evaluation_report(path: Path | str, result: EvaluateResult, store: Sto
             ],
             chosen=chosen.name,
             baseline=baseline.name,
+            without_synthesis=_without_synthesis(chosen, result),
             facts=[
                 ("Encoder", _encoder(model)),
                 (
@@ -169,6 +170,23 @@ def _map(
         np.concatenate([rows.labels for rows in made]) if made else None,
         shown,
     )
+
+
+def _without_synthesis(chosen: JudgedModel, result: EvaluateResult) -> str | None:
+    """Name the model that was trained as the chosen one but without its synthetic rows, None if there is none."""
+    if not _synthetic_counts(chosen.model).any():
+        return None
+    for judged in reversed(result.models):
+        same_rows = judged.model.record.get("made_from") == chosen.model.record.get("made_from")
+        same = _trained_as(judged.model) == _trained_as(chosen.model)
+        if same_rows and same and not _synthetic_counts(judged.model).any():
+            return judged.name
+    return None
+
+
+def _trained_as(model: LinearModel) -> list[Any]:
+    settings = model.record.get("settings", {})
+    return [settings.get(key) for key in ("head", "loss", "tau", "penalty", "l2")]
 
 
 def _origin(made_from: Mapping[str, Any]) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ltstore.errors import ConfigError
+from ltstore.errors import ConfigError, StoreExistsError
 from ltstore.linear import LinearModel, TrainResult, TrainSettings, train_closed_form, train_linear
 from ltstore.linear.model import check_replaceable
 from ltstore.linear.training import CLOSED_FORMS
@@ -43,12 +43,12 @@ class TrainOutcome:
         One entry per pass; a gap that was not estimated is None.
     """
 
-    model: LinearModel
-    targets: IntArray
+    model: LinearModel = field(repr=False)
+    targets: IntArray = field(repr=False)
     seconds: float
     n_passes: int
     stopped: str
-    history: list[dict[str, float | None]]
+    history: list[dict[str, float | None]] = field(repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain dict: settings and figures, not the weights."""
@@ -77,6 +77,7 @@ def train(
     donors_by: str = "means",
     settings: TrainSettings | None = None,
     out: Path | str | None = None,
+    force: bool = False,
     progress: Progress = no_progress,
 ) -> TrainOutcome:
     """Train a linear head on the rows of a selection.
@@ -97,15 +98,21 @@ def train(
     settings : TrainSettings, optional
         Loss, penalty, solver of the softmax head; refused with a closed form.
     out : path, optional
-        Model directory to write; replaced whole if it is there.
+        Model directory to write.
+    force : bool
+        Replace the model that is there; nothing but a model is ever replaced.
 
     Raises
     ------
-    ConfigError, DataError, StoreNotFoundError, IncompleteStoreError, StoreWriteError
+    ConfigError, DataError, StoreNotFoundError, StoreExistsError, IncompleteStoreError, StoreWriteError
     """
     _check_settings(head, sampler, sampler_settings, synthetic, per_class, max_ratio, donors_by, settings)
     if out is not None:
         check_replaceable(Path(out).absolute())
+        if Path(out).exists() and not force:
+            raise StoreExistsError(
+                f"{out} exists: choose another place for the model, or replace it by force (--force)"
+            )
     selection = store if isinstance(store, Selection) else select(store, split, subset)
     selection.require_labels()
     started = time.perf_counter()
