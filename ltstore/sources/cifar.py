@@ -57,8 +57,8 @@ class CifarSource(LabelledSource):
     """CIFAR-10 or CIFAR-100 from the official pickles: a directory, or the tar as it was downloaded.
 
     Rows in official order, keys "train/00042", fine labels, the class names of the meta file. A tar is read
-    by member name and never extracted. The unpickler knows the three NumPy names of the official files and
-    refuses every other.
+    by member name and never extracted. The unpickler knows the three NumPy names of the official files, builds
+    arrays of unsigned bytes from them and refuses every other.
 
     Parameters
     ----------
@@ -185,13 +185,10 @@ def _assemble(
     for name in layout.splits[split]:
         where = f"{path}: {name}"
         batch = _unpickled(files[name], where)
-        block = _entry(batch, "data", where)
+        held = _entry(batch, "data", where)
+        block = held.pixels if isinstance(held, _Array) else None
         column = _entry(batch, layout.labels, where)
-        if (
-            not isinstance(block, np.ndarray)
-            or block.dtype != np.uint8
-            or block.shape[1:] != (3 * SIDE * SIDE,)
-        ):
+        if block is None or block.shape[1:] != (3 * SIDE * SIDE,):
             raise SourceError(f"{where}: expected data of shape (n, 3072) and uint8")
         if (
             not isinstance(column, list)
@@ -216,18 +213,49 @@ def _text(name: Any) -> str:
     return name.decode("latin1") if isinstance(name, bytes) else str(name)
 
 
-def _reconstruct(subtype: Any, shape: Any, dtype: Any) -> Any:
-    # What numpy's pickles call; the array's content follows through ndarray.__setstate__.
-    if subtype is not np.ndarray:
+class _Array:
+    """What a pickled array becomes: a holder that takes unsigned bytes and nothing else.
+
+    The real ndarray and dtype are out of the pickle's reach, since calling them with chosen arguments forges an
+    array of object pointers.
+    """
+
+    pixels: ByteArray | None = None
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, dtype, fortran, content = state
+        if not isinstance(dtype, _Dtype) or fortran or not isinstance(content, bytes):
+            raise pickle.UnpicklingError("only plain arrays of unsigned bytes are allowed")
+        self.pixels = np.frombuffer(content, np.uint8).reshape(shape)
+
+
+class _Dtype:
+    """The dtype of unsigned bytes, the only one that the official files hold; its state says no more."""
+
+    def __setstate__(self, state: Any) -> None: ...
+
+
+def _dtype(name: Any, *_: Any) -> _Dtype:
+    if name not in ("u1", b"u1"):
+        raise pickle.UnpicklingError(f"expected an array of uint8, found dtype {name!r}")
+    return _Dtype()
+
+
+_NDARRAY = "numpy.ndarray"  # names the class in numpy's pickles; cannot be called
+
+
+def _reconstruct(subtype: Any, *_: Any) -> _Array:
+    # What numpy's pickles call; the array's content follows through __setstate__.
+    if subtype is not _NDARRAY:
         raise pickle.UnpicklingError("only plain arrays are allowed")
-    return np.ndarray.__new__(np.ndarray, shape, dtype)
+    return _Array()
 
 
-_ALLOWED: Mapping[tuple[str, str], Callable[..., Any]] = {
+_ALLOWED: Mapping[tuple[str, str], Callable[..., Any] | str] = {
     ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
     ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
+    ("numpy", "ndarray"): _NDARRAY,
+    ("numpy", "dtype"): _dtype,
 }
 
 

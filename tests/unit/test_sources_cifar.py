@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +79,36 @@ def test_a_pickle_that_asks_for_anything_else_is_refused(
     with pytest.raises(SourceError, match=f"train asks to load {name}.*refused"):
         CifarSource(write_files(tmp_path / "c", files))
     assert not (tmp_path / "evil-ran").exists()
+
+
+FORGED = b"cnumpy\nndarray\n(K\x01\x85cnumpy\ndtype\n(U\x01Otq\x00RU\x08AAAAAAAAtR"
+"""Calls ``np.ndarray((1,), np.dtype("O"), b"AAAAAAAA")``: an object at an address of the file's choice."""
+
+
+def test_a_pickle_cannot_forge_object_pointers(tmp_path: Path) -> None:
+    meta = b"\x80\x02}(U\x10fine_label_names" + FORGED + b"u."
+    code = f"from ltstore.sources import CifarSource; CifarSource({str(tmp_path)!r})"
+    write_files(tmp_path, cifar100_files() | {"meta": meta})
+    # in a process of its own: what fails here is a segmentation fault
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1, ended.returncode
+    assert "SourceError" in ended.stderr
+    assert "meta is not a whole pickle" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        b"cnumpy\nndarray\n(K\x01\x85tR",  # ndarray((1,))
+        b"cnumpy\ndtype\n(U\x01OtR",  # dtype("O")
+        b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\ndtype\nK\x00\x85U\x01btR",
+        b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85U\x01btR(K\x01K\x01\x85NI00\nNtb",
+    ],
+)
+def test_the_numpy_names_build_nothing_but_arrays_of_bytes(tmp_path: Path, call: bytes) -> None:
+    files = cifar100_files() | {"train": b"\x80\x02}(U\x04data" + call + b"u."}
+    with pytest.raises(SourceError, match="train is not a whole pickle"):
+        CifarSource(write_files(tmp_path, files))
 
 
 @pytest.mark.parametrize(
