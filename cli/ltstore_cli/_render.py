@@ -55,7 +55,6 @@ def show_log() -> None:
     log = logging.getLogger("ltstore")
     if not any(type(handler).__name__ == "Lines" for handler in log.handlers):
         log.addHandler(Lines(logging.WARNING))
-        log.propagate = False
 
 
 def json_out(data: Any) -> None:
@@ -251,6 +250,7 @@ def store_facts(facts: Mapping[str, Any]) -> None:
         )
         for kind in ("splits", "synthetic")
         for name, split in facts[kind].items()
+        if "damaged" not in split
     ]
     if rows:
         columns = ("kind", "name", "rows", "dtype", "failed", "largest class", "smallest class", "state")
@@ -258,7 +258,7 @@ def store_facts(facts: Mapping[str, Any]) -> None:
     subsets = [
         (name, subset, entry["n_rows"], entry["classes"]["largest"], entry["classes"]["smallest"], _rule(entry))
         for name, split in facts["splits"].items()
-        for subset, entry in split["subsets"].items()
+        for subset, entry in split.get("subsets", {}).items()
     ]
     if subsets:
         table(
@@ -266,6 +266,10 @@ def store_facts(facts: Mapping[str, Any]) -> None:
             subsets,
             left=("split", "subset", "rule"),
         )
+    for kind in ("splits", "synthetic"):
+        for name, split in facts[kind].items():
+            if "damaged" in split:
+                warning(f"{name} is damaged: {split['damaged']}")
     for kind in ("indexes", "stats"):
         if facts[kind]:
             pairs([(kind, ", ".join(facts[kind]))])

@@ -67,12 +67,12 @@ def ingest(
     from ltstore.encode import open_encoder
     from ltstore.errors import ConfigError
     from ltstore.sources import open_source, read_class_names, read_indices
-    from ltstore.store import open_store
+    from ltstore.store import is_store, open_store
     from ltstore.workflow.encoders import recorded_spec, reopen_encoder
 
     batch, n_workers = number_or_auto(batch_size, "--batch-size"), number_or_auto(workers, "--workers")
     options = parse_encoder_options(encoder_option)
-    existing = open_store(store) if (store / "zarr.json").exists() else None
+    existing = open_store(store) if is_store(store) else None
     class_names = read_class_names(classes) if classes else None
     if existing is not None:
         if class_names is not None and tuple(class_names) != existing.class_names:

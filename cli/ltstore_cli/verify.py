@@ -13,13 +13,9 @@ def verify(store: StorePath, json: Json = False) -> None:
 
     Example: `ltstore verify birds.zarr`
     """
-    from ltstore.store import open_store
     from ltstore.store import verify as verify_store
 
-    opened = open_store(store)
-    splits = [opened.split(name, allow_incomplete=True) for name in opened.splits]
-    splits += [opened.synthetic(name, allow_incomplete=True) for name in opened.synthetic_names]
-    with _render.progress("verify", sum(split.n_rows for split in splits)) as progress:
+    with _render.progress("verify", None) as progress:
         report = verify_store(store, progress=progress)
     if json:
         _render.json_out(report.to_json())

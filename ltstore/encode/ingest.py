@@ -21,9 +21,9 @@ from ltstore.encode.pipeline import (
     resolve_n_workers,
 )
 from ltstore.encode.pixels import NativePixels
-from ltstore.errors import ConfigError, EncoderMismatchError
+from ltstore.errors import ConfigError, EncoderMismatchError, StoreExistsError
 from ltstore.sources import relabelled
-from ltstore.store import SplitWriter, Store, create_store, open_store
+from ltstore.store import SplitWriter, Store, create_store, is_store, open_store
 from ltstore.types import Encoder, ImageSource, Progress, no_progress
 
 
@@ -122,18 +122,18 @@ def ingest(
     began = time.perf_counter()
     batch, workers = _check_sizes(batch_size, n_workers)
     path = Path(store_path)
-    existing = open_store(path) if _is_there(path) else None
+    existing = open_store(path) if is_store(path) else None
     if existing is not None and class_names is not None and tuple(class_names) != existing.class_names:
         raise ConfigError(f"class_names differ from the classes of {path}: leave them out, or use a new store")
     if isinstance(encoder, NativePixels):
         encoder = encoder.resolve(source, None if existing is None else existing.encoder)
     names = (
-        existing.class_names
-        if existing
-        else tuple(class_names if class_names is not None else source.class_names)
+        existing.class_names if existing else tuple(source.class_names if class_names is None else class_names)
     )
     rows = relabelled(source, names)
-    store = existing or create_store(path, encoder=encoder.identity, class_names=names)
+    store = existing or _created(path, encoder, names)
+    if store.class_names != names:  # made by another process in this moment
+        rows = relabelled(source, store.class_names)
     _check_identity(store, encoder)
     n_batch = resolve_batch_size(batch, encoder)
     n_threads = resolve_n_workers(workers)
@@ -262,8 +262,14 @@ def _check_identity(store: Store, encoder: Encoder) -> None:
         )
 
 
-def _is_there(path: Path) -> bool:
-    return path.exists() and not (path.is_dir() and not any(path.iterdir()))
+def _created(path: Path, encoder: Encoder, class_names: tuple[str, ...]) -> Store:
+    """Create the store, or open the one that another process made in this moment."""
+    try:
+        return create_store(path, encoder=encoder.identity, class_names=class_names)
+    except StoreExistsError:
+        if not is_store(path):
+            raise
+        return open_store(path)
 
 
 def _check_sizes(batch_size: int | str, n_workers: int | str) -> tuple[int | str, int | str]:

@@ -50,6 +50,7 @@ def validate_name(name: str, what: str) -> str:
         not allowed
         or not name
         or name[0] in ".-"
+        or name == GROUP_FILE
         or name.endswith(".tmp")
         or len(name.encode()) > _LIMIT_NAME_BYTES
         or unicodedata.normalize("NFC", name) != name

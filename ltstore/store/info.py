@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ltstore.atomic import TEMPORARY_SUFFIX
+from ltstore.errors import LtstoreError
 from ltstore.store.format import UNWRITTEN
 from ltstore.store.split import Split
 from ltstore.store.store import Store, open_store
@@ -21,15 +23,16 @@ def store_info(path: str | Path) -> dict[str, Any]:
     -------
     dict
         "path", "format_version", "encoder", "class_names", "n_classes", "n_bytes"; "splits" and "synthetic":
-        {name: summary}, with progress where a split is incomplete; "indexes" and "stats": names.
+        {name: summary}, with progress where a split is incomplete, {"damaged": why} where it cannot be read;
+        "indexes" and "stats": names.
 
     Notes
     -----
     Reads labels and commit records, no embeddings.
     """
     store = open_store(path)
-    splits = {name: _split(store.split(name, allow_incomplete=True)) for name in store.splits}
-    synthetic = {name: _split(store.synthetic(name, allow_incomplete=True)) for name in store.synthetic_names}
+    splits = {name: _summary(store.split, name) for name in store.splits}
+    synthetic = {name: _summary(store.synthetic, name) for name in store.synthetic_names}
     return {
         "path": str(store.path),
         "format_version": store.format_version,
@@ -47,6 +50,14 @@ def store_info(path: str | Path) -> dict[str, Any]:
 def _artefacts(store: Store, kind: str) -> list[str]:
     found = (entry.name for entry in (store.path / kind).glob("*"))
     return sorted(name for name in found if not name.startswith(".") and not name.endswith(TEMPORARY_SUFFIX))
+
+
+def _summary(open_split: Callable[..., Split], name: str) -> dict[str, Any]:
+    """Summarise a split; one that cannot be read is {"damaged": why}."""
+    try:
+        return _split(open_split(name, allow_incomplete=True))
+    except LtstoreError as err:
+        return {"damaged": str(err), "n_bytes": 0}
 
 
 def _split(split: Split) -> dict[str, Any]:

@@ -111,7 +111,11 @@ class StoredArray:
         for name, value in (("node_type", "array"), ("shape", shape), ("data_type", self._dtype.name)):
             if found.get(name) != value:
                 raise StoreFormatError(f"{where}: {name} must be {value}, found {found.get(name)!r}")
-        raw = all(found.get(name) == value for name, value in self._expected_layout().items())
+        expected = self._expected_layout()
+        raw = all(found.get(name) == value for name, value in expected.items())
+        self._own_files = all(
+            found.get(name) == expected[name] for name in ("chunk_grid", "chunk_key_encoding")
+        )
         if not raw:
             _log.warning("%s is compressed or laid out otherwise: reading it through zarr, slower", self._path)
         return raw
@@ -167,7 +171,10 @@ class StoredArray:
             strides=(self._chunk_bytes + CHECKSUM_BYTES, row_bytes, *row_strides),
         )
 
-    def _pipeline(self, selection: slice | IntArray) -> NDArray[Any]:
+    def _pipeline(self, shard: int, selection: slice | IntArray) -> NDArray[Any]:
+        path = shard_path(self._path, shard, 1 + len(self._row_shape))
+        if self._own_files and not path.exists():  # Zarr would read zeros
+            raise StoreFormatError(f"{path} is missing though its shard was written: run verify")
         from ltstore.store.zarr_arrays import read_array
 
         return read_array(self._path, selection)
@@ -181,7 +188,7 @@ class StoredArray:
             view = self._map(shard)
             if view is None:
                 end = min(stop, (shard + 1) * per_shard)
-                np.copyto(out[row - start : end - start], self._pipeline(slice(row, end)))
+                np.copyto(out[row - start : end - start], self._pipeline(shard, slice(row, end)))
             else:
                 chunk, within = divmod(local, per_chunk)
                 end = min(stop, row + per_chunk - within)
@@ -211,7 +218,7 @@ class StoredArray:
     def _take_of(self, shard: int, row_ids: IntArray, out: NDArray[Any]) -> None:
         view = self._map(shard)
         if view is None:
-            np.copyto(out, self._pipeline(row_ids))
+            np.copyto(out, self._pipeline(shard, row_ids))
         else:
             chunk, within = np.divmod(row_ids - shard * self._plan.rows_per_shard, self._plan.chunk_rows)
             copy_rows(view[chunk, within], out)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from ltstore.atomic import TEMPORARY_SUFFIX, write_json
+from ltstore.atomic import TEMPORARY_SUFFIX, clear_leftovers, write_json
 from ltstore.errors import (
     ConfigError,
     IncompleteStoreError,
@@ -16,6 +16,7 @@ from ltstore.errors import (
     StoreNotFoundError,
 )
 from ltstore.store.format import (
+    ATTRIBUTE,
     DTYPES,
     GROUP_FILE,
     RESERVED_NAMES,
@@ -24,6 +25,7 @@ from ltstore.store.format import (
     group_document,
     plain_json,
     read_attribute,
+    read_json,
     validate_name,
 )
 from ltstore.store.plan import plan_shards
@@ -179,6 +181,7 @@ class Store:
         group = self._path / "synthetic" / GROUP_FILE
         if synthetic and not group.exists():
             write_json(group, group_document())
+        clear_leftovers(self._path / GROUP_FILE)
         return SplitWriter(path, name, self._root, wanted, auto_plan=rows_per_shard == "auto")
 
     def artefact_path(self, kind: ArtefactKind, name: str) -> Path:
@@ -189,7 +192,7 @@ class Store:
 
 
 def _groups(path: Path) -> tuple[str, ...]:
-    """Names of the groups of ours in a directory, sorted; foreign groups are passed over."""
+    """Names of the groups of ours in a directory, sorted, damaged ones too; foreign groups are passed over."""
     found = []
     for entry in sorted(path.glob(f"*/{GROUP_FILE}")):
         name = entry.parent.name
@@ -197,10 +200,14 @@ def _groups(path: Path) -> tuple[str, ...]:
             continue
         try:
             validate_name(name, "split")
-            read_attribute(entry)
-        except (LtstoreError, OSError):
+            attributes = read_json(entry).get("attributes", {})
+            ours = not isinstance(attributes, dict) or ATTRIBUTE in attributes
+        except ConfigError:
             continue
-        found.append(name)
+        except (LtstoreError, OSError):
+            ours = True  # damaged: listed, and named by whoever opens it
+        if ours:
+            found.append(name)
     return tuple(found)
 
 
@@ -237,8 +244,16 @@ def create_store(path: str | Path, *, encoder: EncoderIdentity, class_names: Seq
     root = RootRecord(encoder=encoder, class_names=tuple(class_names))
     document = group_document(root.to_json())
     checked = RootRecord.from_json(root.to_json(), str(path))
-    write_json(path / GROUP_FILE, document)
+    try:
+        write_json(path / GROUP_FILE, document, exclusive=True)
+    except StoreExistsError as err:
+        raise StoreExistsError(f"{path} has just been made by another process: open it") from err
     return Store(path, checked)
+
+
+def is_store(path: str | Path) -> bool:
+    """Whether a store has been begun at `path`; it may still be damaged, or of a newer format."""
+    return (Path(path) / GROUP_FILE).is_file()
 
 
 def open_store(path: str | Path) -> Store:

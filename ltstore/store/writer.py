@@ -26,6 +26,7 @@ from ltstore.errors import (
     LabelError,
     PlanMismatchError,
     StoreExistsError,
+    StoreFormatError,
     StoreWriteError,
 )
 from ltstore.store.format import (
@@ -45,6 +46,9 @@ from ltstore.store.reader import shard_path
 from ltstore.store.shard import as_bytes, encode_shard
 from ltstore.store.split import Split, commit_path, commits_digest, read_commits
 from ltstore.types import UNLABELLED, ByteArray, FloatArray, IntArray, RowStatus
+
+# Settings that say where things lay, not what they were: a resumed run may find them elsewhere.
+PLACES = ("encoder_spec",)
 
 
 class SplitWriter:
@@ -80,6 +84,11 @@ class SplitWriter:
                     "run it as it was begun, or write to another split"
                 )
             return found
+        if orphans := sorted((self._path / "commits").glob("*.json")):
+            raise StoreFormatError(
+                f"{where} is missing, and {len(orphans)} shards were written under it: restore it from a copy, or move "
+                f"{self._path} away and write the split again"
+            )
         self._create(wanted)
         return wanted
 
@@ -255,7 +264,7 @@ def _differences(found: SplitRecord, wanted: SplitRecord) -> list[str]:
     there, now = (
         {
             **{k: v for k, v in record.to_json().items() if k not in ("state", "digest", "settings")},
-            **{f"settings.{k}": v for k, v in record.settings.items()},
+            **{f"settings.{k}": v for k, v in record.settings.items() if k not in PLACES},
         }
         for record in (found, wanted)
     )
