@@ -22,13 +22,19 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ltstore.errors import ImageError
+from ltstore.errors import ImageError, SourceError
 from ltstore.types import RowStatus
 
 FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000")
 """Pillow formats that are tried. No EPS or PDF: those run programs. (MPO is opened as JPEG.)"""
 
-_OUR_FAULT = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR}
+_NO_SUCH_FILE = {
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP),
+    *(errno.EACCES, errno.EPERM),
+    *(errno.ENAMETOOLONG, errno.EILSEQ),  # no file system has such a name
+    errno.ENXIO,  # a socket
+}
+"""What says that a row has no image. All else (EIO, ESTALE, ETIMEDOUT, EMFILE, ...) may pass: it costs no row."""
 
 
 def read_file(path: Path, key: str) -> bytes:
@@ -38,8 +44,9 @@ def read_file(path: Path, key: str) -> bytes:
     ------
     ImageError
         With MISSING: not there, not readable, or not a regular file (a pipe would wait for ever).
-    OSError
-        What is not the file's fault, such as too many open files.
+    SourceError
+        Anything else that the file system says (an I/O error, a lost mount, too many open files): it may be
+        another one next time, so it ends the run and no row is given up.
     """
     try:
         with open(path, "rb", opener=_open_without_waiting) as handle:
@@ -48,12 +55,8 @@ def read_file(path: Path, key: str) -> bytes:
             return handle.read()
     except ImageError:
         raise
-    except OSError as err:
-        if err.errno in _OUR_FAULT:
-            raise
-        raise ImageError(f"{key}: {err.strerror or err}", RowStatus.MISSING) from err
-    except ValueError as err:  # a NUL in the name
-        raise ImageError(f"{key}: {err}", RowStatus.MISSING) from err
+    except (OSError, ValueError) as err:
+        raise _read_error(path, key, err) from err
 
 
 def decode_image(data: bytes, key: str) -> Image.Image:
@@ -117,6 +120,17 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         paper = Image.new("RGBA", colours.size, "white")
         return Image.alpha_composite(paper, colours).convert("RGB")
     return image.convert("RGB")
+
+
+def _read_error(path: Path, key: str, err: OSError | ValueError) -> ImageError | SourceError:
+    if not isinstance(err, OSError):  # a NUL in the name
+        return ImageError(f"{key}: {err}", RowStatus.MISSING)
+    if err.errno in _NO_SUCH_FILE:
+        return ImageError(f"{key}: {err.strerror or err}", RowStatus.MISSING)
+    return SourceError(
+        f"cannot read {path}: {err.strerror or err}; this is no fault of the image, so its row is not given up: "
+        "run the same command again to go on from here"
+    )
 
 
 def _open_without_waiting(name: str, flags: int) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import socket
 import struct
 import warnings
 import zlib
@@ -13,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ltstore.errors import ImageError
+from ltstore.errors import ImageError, SourceError
 from ltstore.sources import decode_image, read_file
 from ltstore.types import RowStatus
 from support.images import encoded, picture
@@ -188,19 +190,39 @@ def test_reading_what_is_not_a_readable_file_is_missing(tmp_path: Path) -> None:
     assert read_file(tmp_path / "x", "k") == b"abc"
 
 
-def test_permission_is_the_rows_fault_and_too_many_open_files_is_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def _failing_open(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    def fail(*_: object) -> int:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("ltstore.sources.decode.os.open", fail)
+
+
+@pytest.mark.parametrize("name", ["ENOENT", "ENOTDIR", "EACCES", "EPERM", "ELOOP", "ENAMETOOLONG", "EILSEQ"])
+def test_a_file_that_is_not_to_be_had_is_the_rows_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    def refuse(code: int) -> None:
-        def fail(*_: object) -> int:
-            raise OSError(code, os.strerror(code))
-
-        monkeypatch.setattr("ltstore.sources.decode.os.open", fail)
-
-    refuse(errno.EACCES)
-    with pytest.raises(ImageError, match="Permission denied") as caught:
+    code = getattr(errno, name)
+    _failing_open(monkeypatch, code)
+    with pytest.raises(ImageError, match=f"^k: {re.escape(os.strerror(code))}$") as caught:
         read_file(tmp_path / "x", "k")
     assert caught.value.status == RowStatus.MISSING
-    refuse(errno.EMFILE)
-    with pytest.raises(OSError, match="Too many open files"):
+
+
+@pytest.mark.parametrize("name", ["EIO", "ESTALE", "ENOTCONN", "ETIMEDOUT", "EHOSTDOWN", "EMFILE", "ENOMEM"])
+def test_a_file_system_that_fails_costs_no_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    _failing_open(monkeypatch, getattr(errno, name))
+    said = re.escape(os.strerror(getattr(errno, name)))
+    with pytest.raises(SourceError, match=rf"cannot read .*x: {said}; .* run the same command again") as caught:
         read_file(tmp_path / "x", "k")
+    assert not isinstance(caught.value, ImageError)
+
+
+def test_a_socket_is_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # the name of a socket is short
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("s")
+        with pytest.raises(ImageError) as caught:
+            read_file(Path("s"), "k")
+    assert caught.value.status == RowStatus.MISSING
