@@ -270,6 +270,8 @@ def store_facts(facts: Mapping[str, Any]) -> None:
         for name, split in facts[kind].items():
             if "damaged" in split:
                 warning(f"{name} is damaged: {split['damaged']}")
+            for row in split.get("failed_rows", ()):
+                note(f"{name} row {row['row']:,} failed: {row['error']}")
     for kind in ("indexes", "stats"):
         if facts[kind]:
             pairs([(kind, ", ".join(facts[kind]))])

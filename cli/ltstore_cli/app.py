@@ -92,17 +92,21 @@ def _read_config(path: Path, context: typer.Context) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
         raise ConfigError(f"{path} is not valid TOML: {err}") from err
     group: Any = context.command
+    defaults: dict[str, dict[str, Any]] = {}
     for command, table in tables.items():
         if command not in group.commands or not isinstance(table, dict):
             raise refuse("table", f"{command}", sorted(group.commands))
-        known = sorted(p.name for p in group.commands[command].params if p.name != "help")
+        names = {
+            spelling.lstrip("-").replace("-", "_"): parameter.name
+            for parameter in group.commands[command].params
+            for spelling in (*parameter.opts, parameter.name)
+            if parameter.name != "help" and len(spelling.lstrip("-")) > 1
+        }
         for key in table:
-            if key.replace("-", "_") not in known:
-                raise refuse(f"key in [{command}]:", key, known)
-    return {
-        command: {key.replace("-", "_"): value for key, value in table.items()}
-        for command, table in tables.items()
-    }
+            if key.replace("-", "_") not in names:
+                raise refuse(f"key in [{command}]:", key, sorted(names))
+        defaults[command] = {names[key.replace("-", "_")]: value for key, value in table.items()}
+    return defaults
 
 
 for _name in COMMANDS:

@@ -13,7 +13,9 @@ from ltstore.errors import LtstoreError
 from ltstore.store.format import UNWRITTEN
 from ltstore.store.split import Split
 from ltstore.store.store import Store, open_store
-from ltstore.types import UNLABELLED, IntArray
+from ltstore.types import UNLABELLED, IntArray, RowStatus
+
+SHOWN_FAILURES = 5
 
 
 def store_info(path: str | Path) -> dict[str, Any]:
@@ -75,6 +77,7 @@ def _split(split: Split) -> dict[str, Any]:
         "n_shards": split.plan.n_shards,
         "rows_per_shard": split.plan.rows_per_shard,
         "failures": split.failures(),
+        "failed_rows": _failed_rows(split),
         "zero_norm": split.zero_norm,
         "classes": class_summary(split.labels[split.status != UNWRITTEN], len(split.class_names)),
         "source_digest": split.source_digest,
@@ -91,6 +94,17 @@ def _split(split: Split) -> dict[str, Any]:
             "settings": split.subset_settings(name),
         }
     return summary
+
+
+def _failed_rows(split: Split) -> list[dict[str, Any]]:
+    """Return the first failed rows with where they came from and why they have no embedding."""
+    if not split.failures():
+        return []
+    ids = np.flatnonzero((split.status != RowStatus.OK) & (split.status != UNWRITTEN))[:SHOWN_FAILURES]
+    return [
+        {"row": int(row), "key": key, "error": error}
+        for row, key, error in zip(ids, split.keys(ids), split.errors(ids), strict=True)
+    ]
 
 
 def class_summary(labels: IntArray, n_classes: int) -> dict[str, Any]:

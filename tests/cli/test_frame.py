@@ -93,6 +93,8 @@ def test_config_gives_defaults_and_refuses_unknown_keys(shell: Shell, tmp_path: 
     config.write_text("[train]\ntaau = 1\n")
     result = shell("--config", str(config), "info", "x")
     assert (result.code, "taau" in result.err, "'tau'" in result.err) == (1, True, True)
+    config.write_text('[ingest]\nformat = "nonsense"\n')  # the flag's spelling, not the parameter's
+    assert "nonsense" in shell("--config", str(config), "ingest", "digits", str(tmp_path / "s.zarr")).err
     config.write_text("[tran]\n")
     assert "'train'" in shell("--config", str(config), "info", "x").err
     config.write_text("not toml")

@@ -72,7 +72,9 @@ def test_corrupt_and_truncated_images_keep_their_rows(shell: Shell, photos: Path
     assert split.keys([7]) == ["dog/7.jpg"]
     assert split.errors([8])[0]
     assert split.rows().n_samples == 7
-    assert "3 corrupt" in shell.ok("info", store).out
+    info = shell.ok("info", store)
+    assert "3 corrupt" in info.out
+    assert "row 7 failed: dog/7.jpg" in info.err
 
 
 def test_all_images_bad_is_an_error(shell: Shell, photos: Path, tmp_path: Path) -> None:
