@@ -6,14 +6,13 @@ import os
 from pathlib import Path
 
 from ltstore.errors import SourceError, SourceNotFoundError
-from ltstore.sources.base import LabelledSource
-from ltstore.sources.decode import read_file
+from ltstore.sources.files import FileSource
 from ltstore.sources.keys import key_of
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
 
 
-class FolderSource(LabelledSource):
+class FolderSource(FileSource):
     """Images under ROOT/<class>/, at any depth; the class is the directory right below ROOT.
 
     Classes come sorted by the bytes of their names, images by the bytes of their paths: the order depends
@@ -46,12 +45,12 @@ class FolderSource(LabelledSource):
     """
 
     def __init__(self, root: str | Path) -> None:
-        self._root = Path(root)
-        if not self._root.is_dir():
+        root = Path(root)
+        if not root.is_dir():
             raise SourceNotFoundError(f"no directory {root}: expected one with a sub-directory per class")
         self.n_ignored = dict.fromkeys(("hidden", "suffix", "top_level", "not_a_file", "linked_twice"), 0)
         classes = []
-        for entry in _listed(self._root):
+        for entry in _listed(root):
             if entry.name.startswith("."):
                 self.n_ignored["hidden"] += 1
             elif entry.is_dir():
@@ -65,22 +64,18 @@ class FolderSource(LabelledSource):
                 f"{root} holds {found} sub-directories: expected one directory per class ({root}/CLASS/*.jpg), "
                 "or give a list file of `path label` lines"
             )
-        self._paths: list[str] = []
+        paths: list[str] = []
         labels: list[int] = []
         for label, name in enumerate(classes):
-            found_here = walk_images(self._root, name, self.n_ignored)
-            self._paths += found_here
+            found_here = walk_images(root, name, self.n_ignored)
+            paths += found_here
             labels += [label] * len(found_here)
-        if not self._paths:
+        if not paths:
             raise SourceError(
                 f"no images under the {len(classes)} class directories of {root}: expected files ending in "
                 + " ".join(sorted(SUFFIXES))
             )
-        super().__init__([key_of(path) for path in self._paths], labels, [key_of(name) for name in classes])
-
-    def fetch(self, position: int) -> bytes:
-        """Return the file's bytes."""
-        return read_file(self._root / self._paths[position], self._keys[position])
+        super().__init__(root, paths, labels, [key_of(name) for name in classes])
 
 
 def walk_images(root: Path, below: str, n_ignored: dict[str, int]) -> list[str]:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from ltstore.errors import SourceError, SourceNotFoundError
-from ltstore.sources.base import LabelledSource
-from ltstore.sources.decode import read_file
+from ltstore.sources.files import FileSource
 from ltstore.sources.folder import SUFFIXES, walk_images
-from ltstore.sources.keys import key_of
 from ltstore.types import UNLABELLED
 
 
-class ImagesSource(LabelledSource):
+class ImagesSource(FileSource):
     """One image file, or the images at any depth of a directory, sorted by path; all unlabelled.
 
     Parameters
@@ -31,20 +29,14 @@ class ImagesSource(LabelledSource):
     def __init__(self, path: str | Path) -> None:
         path = Path(path)
         if path.is_dir():
-            self._root = path
-            self._paths = walk_images(
-                path, ".", dict.fromkeys(("hidden", "suffix", "not_a_file", "linked_twice"), 0)
-            )
-            if not self._paths:
+            root = path
+            paths = walk_images(path, ".", dict.fromkeys(("hidden", "suffix", "not_a_file", "linked_twice"), 0))
+            if not paths:
                 raise SourceError(
                     f"no images under {path}: expected files ending in {' '.join(sorted(SUFFIXES))}"
                 )
         elif path.exists():
-            self._root, self._paths = path.parent, [path.name]
+            root, paths = path.parent, [path.name]
         else:
             raise SourceNotFoundError(f"no image or directory {path}")
-        super().__init__([key_of(name) for name in self._paths], [UNLABELLED] * len(self._paths), ())
-
-    def fetch(self, position: int) -> bytes:
-        """Return the file's bytes."""
-        return read_file(self._root / self._paths[position], self._keys[position])
+        super().__init__(root, paths, [UNLABELLED] * len(paths), ())

@@ -17,6 +17,8 @@ def key_of(relative_path: str | bytes) -> str:
     relative_path : str or bytes
         As the operating system gives it (undecodable bytes as surrogates).
     """
+    if isinstance(relative_path, str) and relative_path.isprintable() and "\\" not in relative_path:
+        return relative_path
     raw = os.fsencode(relative_path)
     text = raw.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
     if text.isprintable():

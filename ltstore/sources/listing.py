@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ltstore.errors import LabelError, SourceError, SourceNotFoundError
-from ltstore.sources.base import LabelledSource
-from ltstore.sources.decode import read_file
+from ltstore.sources.files import FileSource
 from ltstore.sources.keys import key_of
 from ltstore.types import UNLABELLED
 
 
-class ListSource(LabelledSource):
+class ListSource(FileSource):
     """Images named by a text file, one `path label` a line, in the order of the file.
 
     The line is cut at its last run of blanks, so paths may hold blanks. Empty lines are skipped. Keys are the
@@ -42,8 +41,7 @@ class ListSource(LabelledSource):
         self, path: str | Path, *, root: str | Path | None = None, class_names: Sequence[str] | None = None
     ) -> None:
         path = Path(path)
-        self._root = Path(root) if root is not None else path.parent
-        self._paths: list[str] = []
+        paths: list[str] = []
         labels: list[int] = []
         n_classes = len(class_names) if class_names is not None else None
         for number, line in enumerate(_lines(path), 1):
@@ -61,16 +59,12 @@ class ListSource(LabelledSource):
                     f"{path}, line {number}: label {label} is outside the {n_classes} classes: "
                     "give the class names that this list was made for"
                 )
-            self._paths.append(parts[0].lstrip())
+            paths.append(parts[0].lstrip())
             labels.append(label)
-        if not self._paths:
+        if not paths:
             raise SourceError(f"{path} lists no images: expected lines of `path label`")
         names = class_names if class_names is not None else [str(i) for i in range(max(labels) + 1)]
-        super().__init__([key_of(name) for name in self._paths], labels, names)
-
-    def fetch(self, position: int) -> bytes:
-        """Return the file's bytes."""
-        return read_file(self._root / self._paths[position], self._keys[position])
+        super().__init__(Path(root) if root is not None else path.parent, paths, labels, names)
 
 
 def read_class_names(path: str | Path) -> tuple[str, ...]:

@@ -34,6 +34,10 @@ class SelectedSource(LabelledSource):
         keys = [source.key(int(position)) for position in self._positions]
         super().__init__(keys, source.labels[self._positions], source.class_names)
 
+    def content(self, positions: IntArray) -> bytes:
+        """Return what the other source says of its rows."""
+        return _content(self._source, self._positions[positions])
+
     def fetch(self, position: int) -> Fetched:
         """Return the row as the other source does."""
         return _fetched(self._source, int(self._positions[position]))
@@ -68,6 +72,10 @@ class RelabelledSource(LabelledSource):
                 f"{some}; rename them, leave their rows out (indices), or use a new store"
             )
         super().__init__([source.key(i) for i in range(source.n_samples)], labels, class_names)
+
+    def content(self, positions: IntArray) -> bytes:
+        """Return what the other source says of its rows."""
+        return _content(self._source, positions)
 
     def fetch(self, position: int) -> Fetched:
         """Return the row as the other source does."""
@@ -115,6 +123,10 @@ def relabelled(source: ImageSource, class_names: Sequence[str]) -> ImageSource:
 
 def _fetched(source: ImageSource, position: int) -> Fetched:
     return source.fetch(position) if isinstance(source, LabelledSource) else source.read(position)
+
+
+def _content(source: ImageSource, positions: IntArray) -> bytes:
+    return source.content(positions) if isinstance(source, LabelledSource) else source.digest.encode()
 
 
 def _checked_positions(positions: ArrayLike, n_samples: int) -> IntArray:

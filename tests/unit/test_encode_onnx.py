@@ -12,6 +12,7 @@ from PIL import Image
 
 from ltstore.encode import open_encoder
 from ltstore.encode.onnx_file import OnnxSettings
+from ltstore.encode.onnx_weights import external_files
 from ltstore.errors import ConfigError, EncoderUnavailableError
 from ltstore.sources import CifarSource, SelectedSource
 from support.images import picture
@@ -171,3 +172,54 @@ def test_mobilenet_agrees_with_the_published_embeddings(real_data: Path) -> None
     published = stored["test_q"][:16] * stored["scale"]
     correlation = [np.corrcoef(a, b)[0, 1] for a, b in zip(X, published, strict=True)]
     assert np.mean(correlation) > 0.94  # published from an 8-bit network; channels swapped gives 0.72
+
+
+def external_net(path: Path, value: float) -> Path:
+    """Write a network whose only weight lies in a file beside it."""
+    onnx = pytest.importorskip("onnx")
+    path.parent.mkdir()
+    model = onnx.load(str(write_net(path)))
+    weight = onnx.numpy_helper.from_array(np.full((3, 5), value, np.float32), "weight")
+    model.graph.initializer[0].CopyFrom(weight)
+    onnx.save_model(
+        model, str(path), save_as_external_data=True, location="net.onnx.data", size_threshold=0
+    )
+    assert (path.parent / "net.onnx.data").is_file()
+    return path
+
+
+def test_identity_holds_the_weights_that_lie_beside_the_file(tmp_path: Path) -> None:
+    ones, again, twos = (external_net(tmp_path / name / "net.onnx", v) for name, v in zip("abc", (1, 1, 2)))
+    assert ones.read_bytes() == twos.read_bytes()
+    assert (embed(ones, FLAT) != embed(twos, FLAT)).all()
+    one = open_encoder(f"onnx:{ones}").identity
+    assert open_encoder(f"onnx:{again}").identity == one
+    assert open_encoder(f"onnx:{twos}").identity != one
+    (ones.parent / "net.onnx.data").unlink()
+    with pytest.raises(EncoderUnavailableError, match=r"net\.onnx"):
+        open_encoder(f"onnx:{ones}")
+
+
+def test_external_files_are_found_wherever_a_tensor_can_be(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    from onnx import TensorProto, helper
+
+    def outside(location: str) -> Any:
+        tensor = TensorProto(name=location, data_type=1, dims=[1], data_location=TensorProto.EXTERNAL)
+        tensor.external_data.add(key="location", value=location)
+        tensor.external_data.add(key="offset", value="0")
+        return tensor
+
+    inner = helper.make_graph([], "inner", [], [], [outside("graph")])
+    nodes = [helper.make_node("If", ["x"], ["y"], then_branch=inner, value=outside("attribute"))]
+    graph = helper.make_graph(nodes, "net", [], [], [outside("initializer")])
+    function = helper.make_function("d", "f", [], ["y"], [helper.make_node("C", [], ["y"], v=outside("function"))], [])
+    path = tmp_path / "net.onnx"
+    path.write_bytes(helper.make_model(graph, functions=[function]).SerializeToString())
+    assert external_files(path) == ["attribute", "function", "graph", "initializer"]
+    assert external_files(write_net(tmp_path / "own.onnx")) == []
+    assert onnx is not None
+    for broken in (b"\x3a\xff\x01a", b"\x3a", b"\x07"):
+        path.write_bytes(broken)
+        with pytest.raises(EncoderUnavailableError, match="it is not ONNX"):
+            external_files(path)
