@@ -8,6 +8,7 @@ import pickle
 import tarfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from threading import Lock
 from typing import Any, BinaryIO
@@ -91,21 +92,27 @@ class CifarSource(LabelledSource):
         self._lock = Lock()
         pixels, labels, class_names = _load(self._path, split)
         self._pixels: ByteArray | None = pixels
-        self._content = hashlib.sha256(pixels).digest()
         super().__init__([f"{split}/{row:05d}" for row in range(len(labels))], labels, class_names)
 
     def content(self, positions: IntArray) -> bytes:
         """Return the digest of the split's whole block of pixels, whichever rows are asked for."""
-        return self._content
+        return self._pixel_digest
+
+    @cached_property
+    def _pixel_digest(self) -> bytes:
+        return hashlib.sha256(self._block().data).digest()
 
     def fetch(self, position: int) -> ByteArray:
         """Return the (32, 32, 3) uint8 pixels."""
+        planes = self._block()[position].reshape(3, SIDE, SIDE)
+        return np.ascontiguousarray(planes.transpose(1, 2, 0))
+
+    def _block(self) -> ByteArray:
         if self._pixels is None:
             with self._lock:
                 if self._pixels is None:
                     self._pixels = _load(self._path, self._split)[0]
-        planes = self._pixels[position].reshape(3, SIDE, SIDE)
-        return np.ascontiguousarray(planes.transpose(1, 2, 0))
+        return self._pixels
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_pixels": None, "_lock": None}

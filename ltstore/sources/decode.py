@@ -59,7 +59,7 @@ def read_file(path: Path, key: str) -> bytes:
         raise _read_error(path, key, err) from err
 
 
-def file_size(path: str) -> int:
+def file_size(path: Path) -> int:
     """Return the bytes of the file at `path`, -1 where `read_file` would find it MISSING.
 
     Raises
@@ -68,9 +68,10 @@ def file_size(path: str) -> int:
         As in `read_file`.
     """
     try:
-        return os.stat(path).st_size
+        found = path.stat()
+        return found.st_size if stat.S_ISREG(found.st_mode) else -1
     except (OSError, ValueError) as err:
-        failure = _read_error(path, path, err)
+        failure = _read_error(path, str(path), err)
         if isinstance(failure, ImageError):
             return -1
         raise failure from err
@@ -139,7 +140,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _read_error(path: Path | str, key: str, err: OSError | ValueError) -> ImageError | SourceError:
+def _read_error(path: Path, key: str, err: OSError | ValueError) -> ImageError | SourceError:
     if not isinstance(err, OSError):  # a NUL in the name
         return ImageError(f"{key}: {err}", RowStatus.MISSING)
     if err.errno in _NO_SUCH_FILE:

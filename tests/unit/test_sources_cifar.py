@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ltstore.errors import ConfigError, SourceError, SourceNotFoundError
-from ltstore.sources import CifarSource
+from ltstore.sources import CifarSource, SelectedSource
 from support.images import cifar10_files, cifar100_files, python2_pickle, write_files, write_tar
 
 
@@ -60,6 +60,17 @@ def test_pickled_source_reads_its_pixels_again(tmp_path: Path) -> None:
     again = pickle.loads(data)  # noqa: S301
     assert again.digest == source.digest
     assert (np.asarray(again.read(2)) == np.asarray(source.read(2))).all()
+
+
+def test_other_pixels_under_the_same_labels_are_another_source(tmp_path: Path) -> None:
+    files = cifar100_files()
+    source = CifarSource(write_files(tmp_path / "a", files))
+    batch = pickle.loads(files["train"], encoding="bytes")  # noqa: S301
+    batch[b"data"][-1, -1] ^= 1
+    other = CifarSource(write_files(tmp_path / "b", files | {"train": python2_pickle(batch)}))
+    assert other.labels.tolist() == source.labels.tolist()
+    assert other.digest != source.digest
+    assert SelectedSource(other, [0]).digest != SelectedSource(source, [0]).digest
 
 
 class Evil:

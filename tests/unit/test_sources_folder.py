@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ltstore.errors import ImageError, SourceError, SourceNotFoundError
-from ltstore.sources import FolderSource
+from ltstore.sources import FolderSource, RelabelledSource, SelectedSource
 from ltstore.sources.keys import key_of
 from ltstore.types import RowStatus
 from support.images import class_tree, encoded, picture
@@ -138,6 +139,36 @@ def test_a_file_that_goes_away_is_missing(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"a/001.jpg: No such file") as caught:
         source.read(1)
     assert caught.value.status == RowStatus.MISSING
+
+
+def test_files_of_other_sizes_under_the_same_names_are_another_source(tmp_path: Path) -> None:
+    class_tree(tmp_path, {"a": 3})
+    source = FolderSource(tmp_path)
+    assert FolderSource(tmp_path).digest == source.digest
+    first_two = SelectedSource(source, [0, 1]).digest
+    relabelled = RelabelledSource(source, ["z", "a"]).digest
+    (tmp_path / "a" / "002.jpg").write_bytes(b"grown since")
+    changed = FolderSource(tmp_path)
+    assert changed.digest != source.digest
+    assert SelectedSource(changed, [0, 1]).digest == first_two
+    assert RelabelledSource(changed, ["z", "a"]).digest != relabelled
+
+
+def test_the_digest_takes_a_file_that_is_not_there_and_not_a_disk_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = FolderSource(class_tree(tmp_path, {"a": 2}))
+    whole = FolderSource(tmp_path).digest
+    (tmp_path / "a" / "001.jpg").unlink()
+    assert source.digest != whole
+
+    def fail(path: Path, **_: object) -> os.stat_result:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    failing = FolderSource(tmp_path)
+    monkeypatch.setattr(Path, "stat", fail)
+    with pytest.raises(SourceError, match=r"cannot read .*000.jpg: Input/output error"):
+        _ = failing.digest
 
 
 def test_caltech(real_data: Path) -> None:

@@ -27,6 +27,17 @@ def test_lines_are_cut_at_the_last_blank(tmp_path: Path) -> None:
     assert caught.value.status == RowStatus.MISSING
 
 
+def test_the_digest_knows_which_files_are_there_and_how_large(tmp_path: Path) -> None:
+    listing = tmp_path / "list.txt"
+    listing.write_text("a.jpg 0\nb.jpg 1\n")
+    seen = {ListSource(listing).digest}
+    for name, content in (("a.jpg", b"1"), ("a.jpg", b"22"), ("b.jpg", b"22")):
+        (tmp_path / name).write_bytes(content)
+        seen.add(ListSource(listing).digest)
+    assert len(seen) == 4
+    assert ListSource(listing).digest in seen
+
+
 def test_root_and_class_names(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "x.jpg").write_bytes(encoded(picture()))

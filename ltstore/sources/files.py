@@ -1,0 +1,51 @@
+"""Rows that are files under one directory: what the folder, list and images sources have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ltstore.sources.base import LabelledSource
+from ltstore.sources.decode import file_size, read_file
+from ltstore.sources.keys import key_of
+from ltstore.types import IntArray
+
+
+class FileSource(LabelledSource):
+    """Files named by paths; the keys are those paths as `ltstore.sources.keys.key_of` writes them.
+
+    Parameters
+    ----------
+    root : Path
+        Where relative paths start.
+    paths : sequence of str
+        N paths, in the order of the rows.
+    labels, class_names
+        As in `LabelledSource`.
+
+    Notes
+    -----
+    A path that prints is its key: both are the same string in memory.
+    """
+
+    def __init__(self, root: Path, paths: Sequence[str], labels: ArrayLike, class_names: Sequence[str]) -> None:
+        super().__init__([key_of(path) for path in paths], labels, class_names)
+        self._root = root
+        self._paths = tuple(paths)
+
+    def fetch(self, position: int) -> bytes:
+        """Return the file's bytes."""
+        return read_file(self._root / self._paths[position], self._keys[position])
+
+    def content(self, positions: IntArray) -> bytes:
+        """Return the sizes of the files, -1 where there is none."""
+        return self._sizes[positions].tobytes()
+
+    @cached_property
+    def _sizes(self) -> IntArray:
+        sizes = (file_size(self._root / path) for path in self._paths)
+        return np.fromiter(sizes, "<i8", len(self._paths))
