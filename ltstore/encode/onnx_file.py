@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ltstore.encode.cores import available_cores
+from ltstore.encode.onnx_weights import weights_digest
 from ltstore.encode.options import check_keys
 from ltstore.errors import ConfigError, EncoderUnavailableError
 from ltstore.types import EncoderIdentity, FloatArray
@@ -197,14 +197,14 @@ class OnnxEncoder:
         self._identity = EncoderIdentity(
             encoder="onnx",
             model=self._path.name,
-            weights_digest=_file_digest(self._path),
+            weights_digest=weights_digest(self._path),
             preprocessing=self._preprocessing,
             n_features=found.shape[1],
         )
 
     @property
     def identity(self) -> EncoderIdentity:
-        """The file's sha256 and everything between image and embedding."""
+        """The sha256 of the file (and of those it keeps weights in), and everything between image and embedding."""
         return self._identity
 
     @property
@@ -327,8 +327,3 @@ def _center_square(width: int, height: int) -> tuple[float, float, float, float]
     side = min(width, height)
     left, top = (width - side) / 2, (height - side) / 2
     return left, top, left + side, top + side
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as handle:
-        return "sha256:" + hashlib.file_digest(handle, "sha256").hexdigest()

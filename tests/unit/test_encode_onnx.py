@@ -181,15 +181,15 @@ def external_net(path: Path, value: float) -> Path:
     model = onnx.load(str(write_net(path)))
     weight = onnx.numpy_helper.from_array(np.full((3, 5), value, np.float32), "weight")
     model.graph.initializer[0].CopyFrom(weight)
-    onnx.save_model(
-        model, str(path), save_as_external_data=True, location="net.onnx.data", size_threshold=0
-    )
+    onnx.save_model(model, str(path), save_as_external_data=True, location="net.onnx.data", size_threshold=0)
     assert (path.parent / "net.onnx.data").is_file()
     return path
 
 
 def test_identity_holds_the_weights_that_lie_beside_the_file(tmp_path: Path) -> None:
-    ones, again, twos = (external_net(tmp_path / name / "net.onnx", v) for name, v in zip("abc", (1, 1, 2)))
+    ones, again, twos = (
+        external_net(tmp_path / name / "net.onnx", v) for name, v in zip("abc", (1, 1, 2), strict=True)
+    )
     assert ones.read_bytes() == twos.read_bytes()
     assert (embed(ones, FLAT) != embed(twos, FLAT)).all()
     one = open_encoder(f"onnx:{ones}").identity
@@ -213,7 +213,9 @@ def test_external_files_are_found_wherever_a_tensor_can_be(tmp_path: Path) -> No
     inner = helper.make_graph([], "inner", [], [], [outside("graph")])
     nodes = [helper.make_node("If", ["x"], ["y"], then_branch=inner, value=outside("attribute"))]
     graph = helper.make_graph(nodes, "net", [], [], [outside("initializer")])
-    function = helper.make_function("d", "f", [], ["y"], [helper.make_node("C", [], ["y"], v=outside("function"))], [])
+    function = helper.make_function(
+        "d", "f", [], ["y"], [helper.make_node("C", [], ["y"], v=outside("function"))], []
+    )
     path = tmp_path / "net.onnx"
     path.write_bytes(helper.make_model(graph, functions=[function]).SerializeToString())
     assert external_files(path) == ["attribute", "function", "graph", "initializer"]
