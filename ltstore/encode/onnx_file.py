@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,8 @@ from ltstore.encode.options import check_keys
 from ltstore.errors import ConfigError, EncoderUnavailableError
 from ltstore.types import EncoderIdentity, FloatArray
 
+_log = logging.getLogger(__name__)
+_CUDA = "CUDAExecutionProvider"
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -107,7 +110,7 @@ class OnnxEncoder:
     path : path
     settings : OnnxSettings
     device : str
-        "auto" (CUDA where this onnxruntime has it), "cpu" or "cuda".
+        "auto" (CUDA where this onnxruntime has it and can start it), "cpu", "cuda" or "cuda:1".
     n_threads : int, optional
         CPU only: how many images run at a time, each on one thread; default the cores of this process.
 
@@ -116,13 +119,14 @@ class OnnxEncoder:
     EncoderUnavailableError
         onnxruntime is not installed, the file is not there or does not load, or CUDA was asked for and is not there.
     ConfigError
-        Settings contradict the file: names its inputs and outputs.
+        Settings contradict the file: names its inputs and outputs; or the output is not one row for each image.
 
     Notes
     -----
     On a CPU every image is its own run on one thread, `n_threads` of them side by side: that is as fast as or
     faster than larger batches (activations stay in the cache, threads never wait for each other), leaves room for
-    decoding between runs, and makes a row independent of the batch that it came in.
+    decoding between runs, and makes a row independent of the batch that it came in. A file that fixes its batch size
+    is run in batches of that size, the last one padded with black images.
     """
 
     def __init__(
@@ -135,15 +139,29 @@ class OnnxEncoder:
         available = runtime.get_available_providers()
         if device not in ("auto", "cpu") and not re.fullmatch(r"cuda(:\d+)?", device):
             raise ConfigError(f"unknown device {device!r}: expected auto, cpu, cuda or cuda:1")
-        on_gpu = device.startswith("cuda") or (device == "auto" and "CUDAExecutionProvider" in available)
-        if on_gpu and "CUDAExecutionProvider" not in available:
+        on_gpu = device.startswith("cuda") or (device == "auto" and _CUDA in available)
+        if on_gpu and _CUDA not in available:
             raise EncoderUnavailableError(
                 f"device {device} was asked for and this onnxruntime has {', '.join(available)}: "
                 "pip install onnxruntime-gpu, or use device cpu"
             )
+        if n_threads is not None and (
+            isinstance(n_threads, bool) or not isinstance(n_threads, int) or n_threads < 1
+        ):
+            raise ConfigError(f"onnx n_threads must be a positive integer, found {n_threads!r}")
         self._device = ("cuda:0" if device in ("auto", "cuda") else device) if on_gpu else "cpu"
         self._session = _session(runtime, self._path, self._device)
-        self._n_threads = 1 if on_gpu else (n_threads or available_cores())
+        if on_gpu and _CUDA not in self._session.get_providers():
+            # onnxruntime itself goes on with the CPU and says nothing that a caller could see
+            if device != "auto":
+                raise EncoderUnavailableError(
+                    f"device {device} was asked for and onnxruntime could not start CUDA (driver, CUDA and cuDNN "
+                    "libraries, number of the GPU?): repair that, or use device cpu"
+                )
+            _log.warning("onnxruntime could not start CUDA: %s runs on the CPU", self._path)
+            self._device = "cpu"
+            self._session = _session(runtime, self._path, "cpu")
+        self._n_threads = 1 if self._device != "cpu" else (n_threads or available_cores())
         self._resolve(settings)
         self._pool: ThreadPoolExecutor | None = None
         if self._n_threads > 1:
@@ -161,6 +179,7 @@ class OnnxEncoder:
                 f"{self._path}: expected an input of four dimensions and float, found {entry.name} {shape} {entry.type}"
             )
         self._dtype = np.float16 if entry.type == "tensor(float16)" else np.float32
+        self._fixed_batch = shape[0] if isinstance(shape[0], int) and shape[0] > 0 else None
         layout = settings.layout or ("NHWC" if shape[3] == 3 and shape[1] != 3 else "NCHW")
         sides = shape[2:4] if layout == "NCHW" else shape[1:3]
         fixed = [side for side in sides if isinstance(side, int)]
@@ -193,14 +212,27 @@ class OnnxEncoder:
             "input": self._input,
             "output": self._output,
         }
-        found = self._run(np.zeros((1, size, size, 3), np.uint8))
+        n_features = self._probe(outputs)
         self._identity = EncoderIdentity(
             encoder="onnx",
             model=self._path.name,
             weights_digest=weights_digest(self._path),
             preprocessing=self._preprocessing,
-            n_features=found.shape[1],
+            n_features=n_features,
         )
+
+    def _probe(self, outputs: Mapping[str, Any]) -> int:
+        """Return D of the output, which must be one row an image."""
+        n = self._fixed_batch or 1
+        shape = list(self._raw(np.zeros((n, self._size, self._size, 3), np.uint8)).shape)
+        if not shape or shape[0] != n or sum(side != 1 for side in shape[1:]) > 1:
+            images = "one image" if n == 1 else f"{n} images"
+            raise ConfigError(
+                f"{self._path}: output {self._output} has the shape {shape} for {images}, expected one row of "
+                f"numbers for each: name another by the setting output (it has {', '.join(outputs)}), or pool it in "
+                "the file"
+            )
+        return int(np.prod(shape[1:]))
 
     @property
     def identity(self) -> EncoderIdentity:
@@ -233,13 +265,19 @@ class OnnxEncoder:
 
     def encode(self, batch: NDArray[np.uint8]) -> FloatArray:
         """(n, size, size, 3) uint8 -> (n, D) float32."""
-        if self._device != "cpu":
-            return self._run(batch)
-        parts = [batch[i : i + 1] for i in range(len(batch))]
-        rows = self._pool.map(self._run, parts) if self._pool else map(self._run, parts)
-        return np.concatenate(list(rows)) if parts else np.empty((0, self._identity.n_features), np.float32)
+        if not len(batch):
+            return np.empty((0, self._identity.n_features), np.float32)
+        rows = self._fixed_batch or (1 if self._device == "cpu" else len(batch))
+        parts = [batch[i : i + rows] for i in range(0, len(batch), rows)]
+        return np.concatenate(list((self._pool.map if self._pool else map)(self._run, parts)))
 
     def _run(self, batch: NDArray[np.uint8]) -> FloatArray:
+        n = len(batch)
+        if self._fixed_batch is not None and n < self._fixed_batch:
+            batch = np.concatenate([batch, np.zeros((self._fixed_batch - n, *batch.shape[1:]), np.uint8)])
+        return self._raw(batch)[:n].reshape(n, -1)
+
+    def _raw(self, batch: NDArray[np.uint8]) -> FloatArray:
         planes = np.ascontiguousarray(batch.transpose(0, 3, 1, 2))
         if self._channels == "BGR":
             planes = planes[:, ::-1]
@@ -251,8 +289,7 @@ class OnnxEncoder:
         if self._layout == "NHWC":
             inputs = inputs.transpose(0, 2, 3, 1)
         inputs = np.ascontiguousarray(inputs, dtype=self._dtype)
-        found = self._session.run([self._output], {self._input: inputs})[0]
-        return np.asarray(found, np.float32).reshape(len(batch), -1)
+        return np.asarray(self._session.run([self._output], {self._input: inputs})[0], np.float32)
 
 
 def onnx_encoder(
@@ -305,7 +342,7 @@ def _session(runtime: Any, path: Path, device: str) -> Any:
     options.inter_op_num_threads = 1
     providers: list[Any] = ["CPUExecutionProvider"]
     if device != "cpu":
-        providers.insert(0, ("CUDAExecutionProvider", {"device_id": int(device.partition(":")[2] or 0)}))
+        providers.insert(0, (_CUDA, {"device_id": int(device.partition(":")[2] or 0)}))
     try:
         return runtime.InferenceSession(str(path), options, providers=providers)
     except Exception as err:

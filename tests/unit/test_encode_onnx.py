@@ -225,3 +225,83 @@ def test_external_files_are_found_wherever_a_tensor_can_be(tmp_path: Path) -> No
         path.write_bytes(broken)
         with pytest.raises(EncoderUnavailableError, match="it is not ONNX"):
             external_files(path)
+
+
+class FellBack:
+    """An onnxruntime that lists CUDA and cannot start it: sessions quietly run on the CPU."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        import onnxruntime
+
+        real = onnxruntime.InferenceSession
+        self.asked: list[list[str]] = []
+
+        def session(path: str, options: Any, providers: list[Any]) -> Any:
+            self.asked.append([each if isinstance(each, str) else each[0] for each in providers])
+            return real(path, options, providers=["CPUExecutionProvider"])
+
+        both = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: both)
+        monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+
+
+def test_a_cuda_that_does_not_start_is_not_claimed(
+    net: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    runtime = FellBack(monkeypatch)
+    for device in ("cuda", "cuda:1"):
+        with pytest.raises(
+            EncoderUnavailableError, match=f"device {device} was asked for .*could not start CUDA"
+        ):
+            open_encoder(f"onnx:{net}", device=device)
+    runtime.asked.clear()
+    encoder = open_encoder(f"onnx:{net}", options={"n_threads": 3})
+    assert (encoder.device, encoder._n_threads) == ("cpu", 3)  # type: ignore[attr-defined]
+    assert runtime.asked == [["CUDAExecutionProvider", "CPUExecutionProvider"], ["CPUExecutionProvider"]]
+    assert "could not start CUDA" in caplog.text
+
+
+@pytest.mark.parametrize("value", ["x", 0, -1, 1.5, True])
+def test_n_threads_is_a_positive_integer(net: Path, value: Any) -> None:
+    with pytest.raises(ConfigError, match="onnx n_threads must be a positive integer"):
+        open_encoder(f"onnx:{net}", options={"n_threads": value})
+
+
+def shaped_net(path: Path, batch: int | str, shape: list[int]) -> Path:
+    """Write a network that flattens an 8 x 8 image and cuts the numbers into `shape`."""
+    onnx = pytest.importorskip("onnx")
+    from onnx import TensorProto, helper, numpy_helper
+
+    to = numpy_helper.from_array(np.array([-1 if isinstance(batch, str) else batch, *shape]), "to")
+    graph = helper.make_graph(
+        [helper.make_node("Reshape", ["x", "to"], ["tokens"])],
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 3, 8, 8])],
+        [helper.make_tensor_value_info("tokens", TensorProto.FLOAT, [batch, *shape])],
+        [to],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
+    model.ir_version = 8
+    onnx.save(model, str(path))
+    return path
+
+
+@pytest.mark.parametrize("fixed", [1, 4])
+def test_a_file_that_fixes_its_batch_is_run_in_batches_of_that_size(tmp_path: Path, fixed: int) -> None:
+    encoder = open_encoder(f"onnx:{shaped_net(tmp_path / 'net.onnx', fixed, [192])}", device="cpu")
+    free = open_encoder(f"onnx:{shaped_net(tmp_path / 'free.onnx', 'N', [192])}", device="cpu")
+    batch = np.stack([encoder.preprocess(picture(i)) for i in range(9)])
+    for n in (9, 8, 3, 0):
+        np.testing.assert_array_equal(encoder.encode(batch[:n]), free.encode(batch[:n]))
+
+
+def test_an_output_that_is_not_one_row_an_image_is_refused(tmp_path: Path) -> None:
+    squeezed = open_encoder(f"onnx:{shaped_net(tmp_path / 'a.onnx', 'N', [192, 1, 1])}", device="cpu")
+    assert squeezed.identity.n_features == 192
+    with pytest.raises(
+        ConfigError, match=r"output tokens has the shape \[1, 64, 3\] for one image.*it has tokens"
+    ):
+        open_encoder(f"onnx:{shaped_net(tmp_path / 'b.onnx', 'N', [64, 3])}", device="cpu")
+    path = shaped_net(tmp_path / "c.onnx", "N", [64, 3])
+    with pytest.raises(ConfigError, match=r"output tokens has the shape"):
+        open_encoder(f"onnx:{path}", device="cpu", options={"output": "tokens"})
