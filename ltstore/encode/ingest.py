@@ -22,9 +22,12 @@ from ltstore.encode.pipeline import (
 )
 from ltstore.encode.pixels import NativePixels
 from ltstore.errors import ConfigError, EncoderMismatchError, StoreExistsError
-from ltstore.sources import relabelled
+from ltstore.sources import check_present, none_there, relabelled
 from ltstore.store import SplitWriter, Store, create_store, is_store, open_store
-from ltstore.types import Encoder, ImageSource, Progress, no_progress
+from ltstore.types import Encoder, ImageSource, Progress, RowStatus, no_progress
+
+_MOST_MISSING_BY_CHANCE = 64
+"""A last shard of fewer rows may lack them all without anything being wrong with the rest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +115,9 @@ def ingest(
         The store holds embeddings of another identity: names the differences.
     LabelError
         The source has a class that the store has not.
+    SourceError
+        Not one image of the source, or of a whole shard, is there (a wrong root, a lost disk): nothing is written
+        of them, and the same call goes on once they are back.
     PlanMismatchError, StoreBusyError, StoreWriteError
         As in `ltstore.store`.
 
@@ -125,6 +131,7 @@ def ingest(
     existing = open_store(path) if is_store(path) else None
     if existing is not None and class_names is not None and tuple(class_names) != existing.class_names:
         raise ConfigError(f"class_names differ from the classes of {path}: leave them out, or use a new store")
+    check_present(source)
     if isinstance(encoder, NativePixels):
         encoder = encoder.resolve(source, None if existing is None else existing.encoder)
     names = (
@@ -226,6 +233,10 @@ def _write_pending(
         for shard in _shards(source, encoder, writer, batch_size, n_workers, note):
             if running is not None:
                 written(running)
+            if (shard.status == RowStatus.MISSING).all() and (
+                shard.stop - shard.start >= _MOST_MISSING_BY_CHANCE or writer.plan.n_shards == 1
+            ):
+                raise none_there(source, shard.start, shard.stop)
             running = pool.submit(write, shard)
         if running is not None:
             written(running)

@@ -14,6 +14,7 @@ from ltstore.sources.images import ImagesSource
 from ltstore.sources.listing import ListSource, read_class_names
 from ltstore.sources.longtail import exp_cut, step_cut, stratified_holdout
 from ltstore.sources.opening import open_source
+from ltstore.sources.presence import check_present, none_there
 from ltstore.sources.views import RelabelledSource, SelectedSource, read_indices, relabelled
 
 __all__ = [
@@ -25,8 +26,10 @@ __all__ = [
     "ListSource",
     "RelabelledSource",
     "SelectedSource",
+    "check_present",
     "decode_image",
     "exp_cut",
+    "none_there",
     "open_source",
     "read_class_names",
     "read_file",

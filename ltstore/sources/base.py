@@ -93,6 +93,14 @@ class LabelledSource(ABC):
         """Return what `digest` is to hold of the rows at `positions` beside keys and labels; default nothing."""
         return b""
 
+    def is_present(self, positions: IntArray) -> bool:
+        """Tell whether any of the rows at `positions` is there, as far as that shows without reading it."""
+        return True
+
+    def place(self, position: int) -> str:
+        """Return where row `position` is looked for; default its key."""
+        return self._keys[position]
+
     @abstractmethod
     def fetch(self, position: int) -> Fetched:
         """Return row `position` before decoding, or raise ImageError: the part of `read` that waits."""

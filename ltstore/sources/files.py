@@ -45,6 +45,14 @@ class FileSource(LabelledSource):
         """Return the sizes of the files, -1 where there is none."""
         return self._sizes[positions].tobytes()
 
+    def is_present(self, positions: IntArray) -> bool:
+        """Tell whether any of the files is there."""
+        return bool((self._sizes[positions] >= 0).any())
+
+    def place(self, position: int) -> str:
+        """Return the whole path."""
+        return key_of(str((self._root / self._paths[position]).absolute()))
+
     @cached_property
     def _sizes(self) -> IntArray:
         sizes = (file_size(self._root / path) for path in self._paths)

@@ -38,6 +38,16 @@ class SelectedSource(LabelledSource):
         """Return what the other source says of its rows."""
         return _content(self._source, self._positions[positions])
 
+    def is_present(self, positions: IntArray) -> bool:
+        """Ask the other source."""
+        return not isinstance(self._source, LabelledSource) or self._source.is_present(
+            self._positions[positions]
+        )
+
+    def place(self, position: int) -> str:
+        """Ask the other source."""
+        return _place(self._source, int(self._positions[position]))
+
     def fetch(self, position: int) -> Fetched:
         """Return the row as the other source does."""
         return _fetched(self._source, int(self._positions[position]))
@@ -76,6 +86,14 @@ class RelabelledSource(LabelledSource):
     def content(self, positions: IntArray) -> bytes:
         """Return what the other source says of its rows."""
         return _content(self._source, positions)
+
+    def is_present(self, positions: IntArray) -> bool:
+        """Ask the other source."""
+        return not isinstance(self._source, LabelledSource) or self._source.is_present(positions)
+
+    def place(self, position: int) -> str:
+        """Ask the other source."""
+        return _place(self._source, position)
 
     def fetch(self, position: int) -> Fetched:
         """Return the row as the other source does."""
@@ -127,6 +145,10 @@ def _fetched(source: ImageSource, position: int) -> Fetched:
 
 def _content(source: ImageSource, positions: IntArray) -> bytes:
     return source.content(positions) if isinstance(source, LabelledSource) else source.digest.encode()
+
+
+def _place(source: ImageSource, position: int) -> str:
+    return source.place(position) if isinstance(source, LabelledSource) else source.key(position)
 
 
 def _checked_positions(positions: ArrayLike, n_samples: int) -> IntArray:

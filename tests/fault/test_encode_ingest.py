@@ -18,8 +18,10 @@ from ltstore.encode import PixelEncoder, ingest, open_encoder
 from ltstore.errors import (
     ConfigError,
     EncoderMismatchError,
+    ImageError,
     LabelError,
     PlanMismatchError,
+    SourceError,
     StoreWriteError,
 )
 from ltstore.sources import open_source
@@ -197,6 +199,60 @@ def test_folder_with_broken_files(tmp_path: Path) -> None:
     report = ingest(source, PixelEncoder(4, 4), tmp_path / "s", "train")
     assert report.failures == {"CORRUPT": 1, "MISSING": 1}
     assert open_store(tmp_path / "s").split("train").rows().row_ids.tolist() == [0, 2, 3, 4]
+
+
+def test_a_source_of_which_nothing_is_there_makes_no_store(tmp_path: Path) -> None:
+    tree = class_tree(tmp_path / "tree", {"a": 3, "b": 3})
+    listing = tmp_path / "list.txt"
+    listing.write_text("a/000.jpg 0\na/001.jpg 0\nb/000.jpg 1\n")
+    for source in (
+        open_source(listing, root=tmp_path / "wrong"),
+        open_source(listing, root=tmp_path / "wrong", limit=2, class_names=["x", "y"]),
+    ):
+        n = source.n_samples
+        looked_for = tmp_path / "wrong" / "a" / "000.jpg"
+        with pytest.raises(
+            SourceError, match=f"none of the {n} images is there: .* {looked_for}; check the root"
+        ):
+            ingest(source, PixelEncoder(4, 4), tmp_path / "s", "train")
+        assert not (tmp_path / "s").exists()
+    report = ingest(open_source(listing, root=tree), PixelEncoder(4, 4), tmp_path / "s", "train")
+    assert report.n_failed == 0
+
+
+def missing(key: str = "x") -> ImageError:
+    return ImageError(f"{key}: gone", RowStatus.MISSING)
+
+
+def test_a_disk_that_is_lost_midway_costs_no_row(tmp_path: Path) -> None:
+    source = array_source(2100, {i: missing() for i in range(1000, 2100)})
+    with pytest.raises(
+        SourceError, match=r"none of the 1,024 images of rows 1024..2047 is there: .* at row/1024; check"
+    ):
+        ingest(source, PixelEncoder(4, 4), tmp_path / "s", "train", **SHARDS)
+    source.broken.clear()
+    report = ingest(source, PixelEncoder(4, 4), tmp_path / "s", "train", **SHARDS)
+    assert (report.resumed_shards, report.failures) == (1, {"MISSING": 24})
+
+
+def test_files_that_may_not_be_read_are_not_given_up_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = open_source(class_tree(tmp_path / "tree", {"a": 3, "b": 3}))
+    with monkeypatch.context() as patch:
+
+        def refuse(*_: object) -> int:
+            raise PermissionError(13, "Permission denied")
+
+        patch.setattr("ltstore.sources.decode._open_without_waiting", refuse)
+        with pytest.raises(SourceError, match="none of the 6 images is there"):
+            ingest(source, PixelEncoder(4, 4), tmp_path / "s", "train")
+    assert ingest(source, PixelEncoder(4, 4), tmp_path / "s", "train").n_failed == 0
+
+
+def test_a_few_last_rows_may_all_be_missing(tmp_path: Path) -> None:
+    source = array_source(1030, {i: missing() for i in range(1024, 1030)})
+    assert ingest(source, PixelEncoder(4, 4), tmp_path / "s", "train", **SHARDS).failures == {"MISSING": 6}
 
 
 SLOW_RUN = """
