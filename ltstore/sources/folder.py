@@ -9,7 +9,9 @@ from ltstore.errors import SourceError, SourceNotFoundError
 from ltstore.sources.files import FileSource
 from ltstore.sources.keys import key_of
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2"}
+)
 
 
 class FolderSource(FileSource):

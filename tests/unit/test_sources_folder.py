@@ -34,6 +34,26 @@ def test_classes_and_paths_are_sorted_by_bytes_at_any_depth(tmp_path: Path) -> N
     assert source.read(4).size == (24, 16)
 
 
+def test_every_usual_suffix_of_a_decodable_format_is_an_image(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    kinds = {
+        "ppm": "PPM",
+        "pgm": "PPM",
+        "pbm": "PPM",
+        "pnm": "PPM",
+        "jp2": "JPEG2000",
+        "bmp": "BMP",
+        "TIF": "TIFF",
+    }
+    modes = {"pgm": "L", "pbm": "1"}
+    for suffix, kind in kinds.items():
+        image = picture().convert(modes.get(suffix, "RGB"))
+        (tmp_path / "a" / f"x.{suffix}").write_bytes(encoded(image, kind))
+    source = FolderSource(tmp_path)
+    assert sorted(keys(source)) == sorted(f"a/x.{suffix}" for suffix in kinds)
+    assert all(source.read(i).size == (24, 16) for i in range(source.n_samples))
+
+
 def test_order_does_not_depend_on_the_order_of_the_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,6 +211,12 @@ def path_of(key: str) -> bytes:
             out += bytes([int(key[i + 2 : i + 4], 16)])
             i += 4
     return out
+
+
+def test_a_path_that_prints_is_its_key_and_takes_no_memory_of_its_own() -> None:
+    path = "".join(["n01440764/", "日本.jpg"])
+    assert key_of(path) is path
+    assert key_of("a\\b") == "a\\\\b"
 
 
 @given(st.binary())
