@@ -6,10 +6,14 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from ltstore.errors import LabelError, SourceError, SourceNotFoundError
 from ltstore.sources.files import FileSource
 from ltstore.sources.keys import key_of
 from ltstore.types import UNLABELLED
+
+_MOST_CLASSES = 1 << 24
 
 
 class ListSource(FileSource):
@@ -32,7 +36,8 @@ class ListSource(FileSource):
     SourceNotFoundError
         There is no such file.
     SourceError
-        No rows, or a line without a label that is an integer >= -1: names the line.
+        No rows, a line without a label that is an integer from -1 to 2**24 - 1 (names the line), or, without
+        class names, a label that is far beyond the number of rows and so hardly a class.
     LabelError
         A label has no name in `class_names`: names the line.
     """
@@ -54,6 +59,11 @@ class ListSource(FileSource):
                     f"{path}, line {number}: expected `path label` with an integer label, "
                     f"found {key_of(line.strip()[:120])!r}"
                 )
+            if label >= _MOST_CLASSES:
+                raise SourceError(
+                    f"{path}, line {number}: label {label} is no class number, those are below 2**24: "
+                    "is the last column something else?"
+                )
             if n_classes is not None and label >= n_classes:
                 raise LabelError(
                     f"{path}, line {number}: label {label} is outside the {n_classes} classes: "
@@ -63,6 +73,11 @@ class ListSource(FileSource):
             labels.append(label)
         if not paths:
             raise SourceError(f"{path} lists no images: expected lines of `path label`")
+        if class_names is None and max(labels) > 100 * len(labels) + 1000:
+            raise SourceError(
+                f"{path}: label {max(labels)} ({key_of(paths[int(np.argmax(labels))])}) in a list of {len(labels)} "
+                "rows is hardly a class number: give the class names where it is one"
+            )
         names = class_names if class_names is not None else [str(i) for i in range(max(labels) + 1)]
         super().__init__(Path(root) if root is not None else path.parent, paths, labels, names)
 

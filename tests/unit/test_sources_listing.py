@@ -60,6 +60,23 @@ def test_a_bad_line_is_named(tmp_path: Path, line: str) -> None:
         ListSource(listing)
 
 
+def test_a_column_that_is_no_class_number_is_refused_before_names_are_made_for_it(tmp_path: Path) -> None:
+    listing = tmp_path / "list.txt"
+    listing.write_text("a.jpg 0\nb.jpg 1693526400\n")
+    for names in (None, ["x", "y"]):
+        with pytest.raises(SourceError, match=r"line 2: label 1693526400 is no class number, those are below"):
+            ListSource(listing, class_names=names)
+    listing.write_text(f"a.jpg {2**24}\n")
+    with pytest.raises(SourceError, match="line 1: label 16777216"):
+        ListSource(listing)
+    listing.write_text("a.jpg 0\nb.jpg 1201\n")
+    with pytest.raises(SourceError, match=r"label 1201 \(b.jpg\) in a list of 2 rows is hardly a class number"):
+        ListSource(listing)
+    assert ListSource(listing, class_names=[str(i) for i in range(5000)]).labels.tolist() == [0, 1201]
+    listing.write_text("a.jpg 0\nb.jpg 1200\n")
+    assert len(ListSource(listing).class_names) == 1201
+
+
 def test_no_file_and_no_rows(tmp_path: Path) -> None:
     with pytest.raises(SourceNotFoundError, match="no file"):
         ListSource(tmp_path / "absent.txt")
