@@ -23,9 +23,13 @@ from ltstore.encode.pipeline import (
 from ltstore.encode.pixels import NativePixels
 from ltstore.errors import ConfigError, EncoderMismatchError, StoreExistsError
 from ltstore.sources import check_present, none_there, relabelled
-from ltstore.store import SplitWriter, Store, create_store, is_store, open_store
+from ltstore.store import SplitWriter, Store, create_store, is_store, open_store, plan_shards
+from ltstore.store.format import DTYPES, RESERVED_NAMES, validate_name
+from ltstore.store.plan import CHUNK_ROWS
 from ltstore.types import Encoder, ImageSource, Progress, RowStatus, no_progress
 
+SHARD_BYTES = 256 << 20
+"""Most memory that the float32 rows of a shard of "auto" size take."""
 _MOST_MISSING_BY_CHANCE = 64
 """A last shard of fewer rows may lack them all without anything being wrong with the rest."""
 
@@ -103,7 +107,7 @@ def ingest(
     batch_size, n_workers : int or "auto"
         As in `iter_encoded`. Batches never cross a shard, so a resumed run forms the same ones.
     dtype, rows_per_shard
-        As in `ltstore.store.Store.begin_split`.
+        As in `ltstore.store.Store.begin_split`; "auto" makes the shards of wide rows shorter.
     class_names : sequence of str, optional
         Classes of a new store; default the source's. An existing store must have these.
     progress : callable
@@ -123,10 +127,12 @@ def ingest(
 
     Notes
     -----
-    Memory: two shards of float32 rows and three batches of inputs. An error or Ctrl-C leaves whole shards.
+    Memory: two shards of float32 rows, with "auto" at most 256 MiB each, and three batches of inputs. An error or
+    Ctrl-C leaves whole shards.
     """
     began = time.perf_counter()
     batch, workers = _check_sizes(batch_size, n_workers)
+    _check_split(split, dtype)
     path = Path(store_path)
     existing = open_store(path) if is_store(path) else None
     if existing is not None and class_names is not None and tuple(class_names) != existing.class_names:
@@ -150,7 +156,7 @@ def ingest(
         n_rows=rows.n_samples,
         source_digest=rows.digest,
         dtype=dtype,
-        rows_per_shard=rows_per_shard,
+        rows_per_shard=_shard_rows(rows_per_shard, store, split, rows.n_samples, encoder.identity.n_features),
         settings={"encoder_spec": encoder.spec},
     ) as writer:
         pending = writer.pending
@@ -264,6 +270,16 @@ def _shards(
         batches.close()
 
 
+def _shard_rows(rows_per_shard: int | str, store: Store, split: str, n_rows: int, n_features: int) -> int | str:
+    """Cut "auto" down to what fits into `SHARD_BYTES`; a split that was begun keeps its plan."""
+    if rows_per_shard != "auto" or split in store.splits:
+        return rows_per_shard
+    fitting = max(SHARD_BYTES // (4 * n_features), 1)
+    if fitting >= plan_shards(n_rows).rows_per_shard:
+        return rows_per_shard
+    return fitting // CHUNK_ROWS * CHUNK_ROWS or fitting
+
+
 def _check_identity(store: Store, encoder: Encoder) -> None:
     if store.encoder != encoder.identity:
         differences = "; ".join(store.encoder.differences(encoder.identity))
@@ -281,6 +297,14 @@ def _created(path: Path, encoder: Encoder, class_names: tuple[str, ...]) -> Stor
         if not is_store(path):
             raise
         return open_store(path)
+
+
+def _check_split(split: str, dtype: str) -> None:
+    # before anything is created; the store checks it again
+    if validate_name(split, "split") in RESERVED_NAMES:
+        raise ConfigError(f"a split cannot be named {split!r}: the store keeps its artefacts there")
+    if dtype not in DTYPES:
+        raise ConfigError(f"dtype must be one of {', '.join(DTYPES)}, found {dtype!r}")
 
 
 def _check_sizes(batch_size: int | str, n_workers: int | str) -> tuple[int | str, int | str]:
