@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from ltstore.errors import SourceError, SourceNotFoundError
@@ -55,7 +57,7 @@ class FolderSource(FileSource):
         for entry in _listed(root):
             if entry.name.startswith("."):
                 self.n_ignored["hidden"] += 1
-            elif entry.is_dir():
+            elif _is(entry, entry.is_dir):
                 classes.append(entry.name)
             else:
                 self.n_ignored["top_level" if is_image_name(entry.name) else "suffix"] += 1
@@ -95,7 +97,10 @@ def walk_images(root: Path, below: str, n_ignored: dict[str, int]) -> list[str]:
     pending = [below]
     while pending:
         current = pending.pop()
-        where = (root / current).stat()
+        try:
+            where = (root / current).stat()
+        except OSError as err:
+            raise SourceError(f"cannot list {root / current}: {err.strerror or err}") from err
         if (where.st_dev, where.st_ino) in entered:
             n_ignored["linked_twice"] += 1
             continue
@@ -104,11 +109,11 @@ def walk_images(root: Path, below: str, n_ignored: dict[str, int]) -> list[str]:
             path = os.path.normpath(f"{current}/{entry.name}")
             if entry.name.startswith("."):
                 n_ignored["hidden"] += 1
-            elif entry.is_dir():
+            elif _is(entry, entry.is_dir):
                 pending.append(path)
             elif not is_image_name(entry.name):
                 n_ignored["suffix"] += 1
-            elif not entry.is_file():
+            elif not _is(entry, entry.is_file):
                 n_ignored["not_a_file"] += 1
             else:
                 found.append(path)
@@ -121,6 +126,15 @@ def _listed(directory: Path) -> list[os.DirEntry[str]]:
             return sorted(entries, key=lambda entry: os.fsencode(entry.name))
     except OSError as err:
         raise SourceError(f"cannot list {directory}: {err.strerror or err}") from err
+
+
+def _is(entry: os.DirEntry[str], kind: Callable[[], bool]) -> bool:
+    try:
+        return kind()
+    except OSError as err:
+        if err.errno in (errno.ELOOP, errno.ENAMETOOLONG):  # a link to itself, or to an impossible name
+            return False
+        raise SourceError(f"cannot tell what {entry.path} is: {err.strerror or err}") from err
 
 
 def is_image_name(name: str) -> bool:

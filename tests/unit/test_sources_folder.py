@@ -103,6 +103,15 @@ def test_symbolic_links_are_followed_and_loops_end(tmp_path: Path) -> None:
     assert source.n_ignored["linked_twice"] >= 2
 
 
+def test_a_link_to_itself_is_not_a_file(tmp_path: Path) -> None:
+    class_tree(tmp_path, {"a": 1})
+    for name in ("a/self.jpg", "self.jpg", "self"):
+        (tmp_path / name).symlink_to(tmp_path / name)
+    source = FolderSource(tmp_path)
+    assert keys(source) == ["a/000.jpg"]
+    assert source.n_ignored == {"hidden": 0, "suffix": 1, "top_level": 1, "not_a_file": 1, "linked_twice": 0}
+
+
 def test_a_class_directory_without_images_keeps_its_class(tmp_path: Path) -> None:
     class_tree(tmp_path, {"a": 1, "c": 1})
     (tmp_path / "b" / "inner").mkdir(parents=True)
