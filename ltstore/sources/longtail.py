@@ -30,7 +30,7 @@ def exp_cut(labels: ArrayLike, imbalance: float, *, n_classes: int | None = None
     n_classes : int, optional
         C; default the largest label + 1.
     seed : int
-        0 for the published lists.
+        Below 2**32; 0 for the published lists.
 
     Returns
     -------
@@ -40,7 +40,7 @@ def exp_cut(labels: ArrayLike, imbalance: float, *, n_classes: int | None = None
     Raises
     ------
     ConfigError
-        `imbalance` is below 1 or not finite, or `n_classes` below 1.
+        `imbalance` is below 1 or not finite, `n_classes` below 1, or the seed out of range.
     LabelError
         A label is outside the classes.
 
@@ -89,10 +89,12 @@ def stratified_holdout(labels: ArrayLike, fraction: float, *, seed: int = 0) -> 
     Raises
     ------
     ConfigError
-        `fraction` is not between 0 and 1.
+        `fraction` is not between 0 and 1, or the seed negative.
     """
     if not 0 < fraction < 1:
         raise ConfigError(f"the fraction to hold out must be between 0 and 1, found {fraction}")
+    if seed < 0:
+        raise ConfigError(f"seed must not be negative, found {seed}")
     column, n_classes = _checked(labels, 1.0, None)
     held = np.zeros(len(column), bool)
     for class_id in range(n_classes):
@@ -121,6 +123,8 @@ def _checked(labels: ArrayLike, imbalance: float, n_classes: int | None) -> tupl
 
 
 def _cut(column: IntArray, sizes: Sequence[int], seed: int) -> IntArray:
+    if not 0 <= seed < 2**32:
+        raise ConfigError(f"the seed of a cut must lie in 0..{2**32 - 1}, found {seed}")
     random = np.random.RandomState(seed)  # the published lists were drawn with the legacy generator
     taken = []
     for class_id, size in enumerate(sizes):

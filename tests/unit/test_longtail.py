@@ -88,3 +88,14 @@ def test_holdout_sizes_and_seed() -> None:
     assert np.bincount(labels[stratified_holdout(labels, 0.9)[0]]).tolist() == [1, 1, 1, 1]
     assert stratified_holdout(labels, 0.2)[1].tolist() == held.tolist()
     assert any(stratified_holdout(labels, 0.2, seed=s)[1].tolist() != held.tolist() for s in (1, 2, 3))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 5_000_000_000])
+def test_a_seed_that_the_legacy_generator_does_not_take_is_refused(seed: int) -> None:
+    for cut in (exp_cut, step_cut):
+        with pytest.raises(ConfigError, match=f"must lie in 0..4294967295, found {seed}"):
+            cut(np.arange(4), 2, seed=seed)
+    if seed < 0:
+        with pytest.raises(ConfigError, match="seed must not be negative, found -1"):
+            stratified_holdout(np.arange(4), 0.5, seed=seed)
+    assert len(exp_cut(np.arange(4), 1, seed=2**32 - 1)) == 4
