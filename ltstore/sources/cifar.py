@@ -140,7 +140,10 @@ def _load(path: Path, split: str) -> tuple[ByteArray, list[int], list[str]]:
             home = _home(path, layout)
             if home is not None:
                 names = (layout.meta, *layout.splits[split])
-                files = {name: (home / name).read_bytes() for name in names if (home / name).is_file()}
+                try:
+                    files = {name: (home / name).read_bytes() for name in names if (home / name).is_file()}
+                except OSError as err:
+                    raise SourceError(f"cannot read {err.filename}: {err.strerror or err}") from err
                 return _assemble(layout, files, split, path)
         raise SourceError(f"{path} holds no CIFAR pickles: expected {_expected()}")
     if not path.is_file():

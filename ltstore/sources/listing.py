@@ -14,6 +14,7 @@ from ltstore.sources.keys import key_of
 from ltstore.types import UNLABELLED
 
 _MOST_CLASSES = 1 << 24
+_LONGEST_NUMBER = 30
 
 
 class ListSource(FileSource):
@@ -111,9 +112,18 @@ def read_class_names(path: str | Path) -> tuple[str, ...]:
 
 
 def looks_like_list(path: Path) -> bool:
-    """Tell whether the first line of a file is text that ends in an integer."""
-    with path.open("rb") as handle:
-        head = handle.read(4096)
+    """Tell whether the first line of a file is text that ends in an integer.
+
+    Raises
+    ------
+    SourceError
+        The file cannot be read.
+    """
+    try:
+        with path.open("rb") as handle:
+            head = handle.read(4096)
+    except OSError as err:
+        raise SourceError(f"cannot read {path}: {err.strerror or err}") from err
     if b"\0" in head:
         return False
     lines = [line for line in head.splitlines() if line.strip()]
@@ -135,7 +145,8 @@ def _lines(path: Path) -> list[str]:
 
 
 def _label(text: str) -> int | None:
-    if not text.removeprefix("-").isascii() or not text.removeprefix("-").isdigit():
+    digits = text.removeprefix("-")
+    if not digits.isascii() or not digits.isdigit() or len(digits) > _LONGEST_NUMBER:
         return None
     value = int(text)
     return value if value >= UNLABELLED else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from numpy.typing import ArrayLike
 from ltstore.errors import ConfigError, LabelError, SourceError, SourceNotFoundError
 from ltstore.sources.base import Fetched, LabelledSource, check_unique
 from ltstore.types import UNLABELLED, ImageSource, IntArray
+
+_ROW_NUMBER = re.compile(r"\s*[+-]?[0-9]{1,20}\s*")
+_LARGEST_ROW = 2**63 - 1
 
 
 class SelectedSource(LabelledSource):
@@ -118,19 +122,25 @@ def read_indices(path: str | Path) -> IntArray:
             found = np.load(path, allow_pickle=False)
         except (OSError, ValueError, EOFError) as err:
             raise SourceError(f"cannot read {path}: {err}") from err
-        if not isinstance(found, np.ndarray) or found.ndim != 1 or found.dtype.kind not in "iu":
+        if not isinstance(found, np.ndarray):  # an .npz under another name
+            found.close()
+            raise SourceError(f"{path} must hold one row of integers, found an archive of several arrays")
+        if found.ndim != 1 or found.dtype.kind not in "iu":
             raise SourceError(
                 f"{path} must hold one row of integers, found {found.dtype} of shape {found.shape}"
             )
+        if found.size and int(found.max()) > _LARGEST_ROW:
+            raise SourceError(f"{path}: {found.max()} is no row number")
         return found.astype(np.int64)
+    try:
+        text = path.read_text("utf-8", "replace")
+    except OSError as err:
+        raise SourceError(f"cannot read {path}: {err.strerror or err}") from err
     numbers = []
-    for line_number, line in enumerate(path.read_text("utf-8", "replace").splitlines(), 1):
-        try:
-            numbers.append(int(line))
-        except ValueError as err:
-            raise SourceError(
-                f"{path}, line {line_number}: expected a row number, found {line[:80]!r}"
-            ) from err
+    for line_number, line in enumerate(text.splitlines(), 1):
+        if not _ROW_NUMBER.fullmatch(line) or abs(int(line)) > _LARGEST_ROW:
+            raise SourceError(f"{path}, line {line_number}: expected a row number, found {line[:80]!r}")
+        numbers.append(int(line))
     return np.array(numbers, np.int64)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ltstore.errors import ImageError, LabelError, SourceError, SourceNotFoundError
-from ltstore.sources import ListSource, read_class_names
+from ltstore.sources import ListSource, open_source, read_class_names
 from ltstore.types import RowStatus
 from support.images import encoded, picture
 
@@ -51,7 +51,8 @@ def test_root_and_class_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["alone.jpg", "x.jpg cat", "x.jpg 1.5", "x.jpg -2", "x.jpg 1_0", "x.jpg ²", "7"]
+    "line",
+    ["alone.jpg", "x.jpg cat", "x.jpg 1.5", "x.jpg -2", "x.jpg 1_0", "x.jpg ²", "7", "x.jpg " + "9" * 5000],
 )
 def test_a_bad_line_is_named(tmp_path: Path, line: str) -> None:
     listing = tmp_path / "list.txt"
@@ -85,6 +86,18 @@ def test_no_file_and_no_rows(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text("\n\n")
     with pytest.raises(SourceError, match="lists no images"):
         ListSource(tmp_path / "empty.txt")
+
+
+def test_a_list_that_may_not_be_read_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listing = tmp_path / "list.txt"
+    listing.write_text("a.jpg 0\n")
+
+    def refuse(path: Path, *_: object, **__: object) -> object:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(SourceError, match=r"cannot read .*list.txt: Permission denied"):
+        open_source(listing)
 
 
 def test_class_name_files(tmp_path: Path) -> None:

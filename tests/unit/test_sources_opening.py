@@ -161,6 +161,38 @@ def test_read_indices(tmp_path: Path) -> None:
         read_indices(tmp_path / "absent")
 
 
+@pytest.mark.parametrize("line", ["1_000", "9" * 30, "-" + "9" * 30, "9" * 5000, str(2**63), "", "1 2", "٣"])
+def test_a_line_that_is_no_row_number_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "i.txt").write_text(f"3\n{line}\n4\n")
+    with pytest.raises(SourceError, match="line 2: expected a row number, found"):
+        read_indices(tmp_path / "i.txt")
+
+
+def test_an_archive_and_a_number_beyond_all_rows_are_no_indices(tmp_path: Path) -> None:
+    np.savez(tmp_path / "i.npz", a=np.arange(3))
+    (tmp_path / "i.npz").rename(tmp_path / "i.npy")
+    with pytest.raises(SourceError, match="one row of integers, found an archive"):
+        read_indices(tmp_path / "i.npy")
+    np.save(tmp_path / "i.npy", np.array([1, 2**63], np.uint64))
+    with pytest.raises(SourceError, match="9223372036854775808 is no row number"):
+        read_indices(tmp_path / "i.npy")
+
+
+def test_what_may_not_be_read_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "i.txt").write_text("3\n")
+    write_files(tmp_path / "c", cifar100_files())
+
+    def refuse(path: Path, *_: object, **__: object) -> object:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    for name in ("open", "read_text", "read_bytes"):
+        monkeypatch.setattr(Path, name, refuse)
+    with pytest.raises(SourceError, match=r"cannot read .*i.txt: Permission denied"):
+        read_indices(tmp_path / "i.txt")
+    with pytest.raises(SourceError, match=r"cannot read .*: Permission denied"):
+        CifarSource(tmp_path / "c")
+
+
 def test_importing_the_rooms_loads_nothing_heavy() -> None:
     heavy = ("torch", "open_clip", "onnxruntime", "zarr", "faiss", "pyarrow", "sklearn", "timm")
     code = f"import sys, ltstore.sources, ltstore.encode; print([m for m in {heavy!r} if m in sys.modules])"
