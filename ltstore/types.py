@@ -42,6 +42,9 @@ class RowStatus(IntEnum):
 class EncoderIdentity:
     """What makes two embeddings comparable: stored with every split, index and model, and enforced.
 
+    Where `weights_digest` is known, it decides: the names that a file happens to have are left out of comparison and
+    digest: `weights`, and the `model` of an onnx file.
+
     Attributes
     ----------
     encoder : str
@@ -80,15 +83,33 @@ class EncoderIdentity:
         """Build an identity from `to_json`'s dict; unknown or missing keys raise TypeError."""
         return cls(**data)
 
+    def __eq__(self, other: object) -> bool:
+        """Whether embeddings of both can be compared."""
+        if not isinstance(other, EncoderIdentity):
+            return NotImplemented
+        return self._compared() == other._compared()
+
+    def __hash__(self) -> int:
+        """Agree with equality."""
+        return hash(self.digest)
+
+    def _compared(self) -> dict[str, Any]:
+        record = self.to_json()
+        if self.weights_digest:
+            del record["weights"]
+            if self.encoder == "onnx":
+                del record["model"]
+        return record
+
     @property
     def digest(self) -> str:
-        """ "sha256:" + hex of the canonical JSON: equal exactly where all attributes are equal."""
-        text = json.dumps(self.to_json(), sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+        """ "sha256:" + hex of the canonical JSON of what is compared: equal exactly where two identities are."""
+        text = json.dumps(self._compared(), sort_keys=True, ensure_ascii=True, separators=(",", ":"))
         return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
     def differences(self, other: EncoderIdentity) -> list[str]:
         """Name what differs, as "model: ViT-B-32 / ViT-L-14" lines, for error messages."""
-        mine, theirs = _flat(self.to_json()), _flat(other.to_json())
+        mine, theirs = _flat(self._compared()), _flat(other._compared())
         return [
             f"{key}: {mine.get(key, 'not set')} / {theirs.get(key, 'not set')}"
             for key in dict.fromkeys([*mine, *theirs])

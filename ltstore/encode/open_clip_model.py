@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -34,14 +35,14 @@ class OpenClipEncoder:
         As ``open_clip.list_models()`` spells it, e.g. "ViT-B-32".
     weights : str
         A pretrained tag ("laion2b_s34b_b79k"), the path of a checkpoint (.safetensors, or a state dict that torch
-        loads with weights_only), or "random" (with `seed`; for tests and benchmarks).
+        loads with weights_only), or "random", "random:SEED" (for tests and benchmarks).
     device : str
         "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1".
     features : str
         "projected": ``encode_image``, the space shared with the text; "penultimate": what goes into that projection
         (of a timm tower into its head). Neither is normalised.
     seed : int
-        Of random weights.
+        Of plain "random" weights.
 
     Raises
     ------
@@ -71,13 +72,15 @@ class OpenClipEncoder:
         if features not in FEATURES:
             raise ConfigError(f"features must be {' or '.join(FEATURES)}, found {features!r}")
         open_clip = _open_clip()
+        if numbered := re.fullmatch(rf"{RANDOM}:(\d+)", weights):
+            weights, seed = RANDOM, int(numbered[1])
         tag, path = _resolve_weights(open_clip, architecture, weights)
         import torch
 
         self._torch = torch
         self._torch_device = _torch_device(torch, device)
         model = _load(open_clip, torch, architecture, tag, path, seed)
-        self._spec = f"open_clip:{architecture}/{weights}"
+        self._spec = f"open_clip:{architecture}/{_spec_weights(weights, path, seed)}"
         self._architecture = architecture
         self._preprocess, resize, mean, std = _split_transform(model)
         digest = _state_digest(model.state_dict())
@@ -105,7 +108,7 @@ class OpenClipEncoder:
 
     @property
     def spec(self) -> str:
-        """ "open_clip:ARCH/WEIGHTS"."""
+        """ "open_clip:ARCH/WEIGHTS", with the absolute path of a checkpoint and the seed of random weights."""
         return self._spec
 
     @property
@@ -188,6 +191,13 @@ def _check_architecture(open_clip: Any, architecture: str) -> None:
     known = open_clip.list_models()
     if architecture not in known:
         raise ConfigError(f"open_clip has no architecture {architecture!r}: {nearest(architecture, known)}")
+
+
+def _spec_weights(weights: str, path: Path | None, seed: int) -> str:
+    """Return `weights` as they are found again from another directory, with the same seed."""
+    if weights == RANDOM:
+        return f"{RANDOM}:{seed}" if seed else RANDOM
+    return str(Path(weights).resolve()) if path is not None and Path(weights).is_file() else weights
 
 
 def _resolve_weights(open_clip: Any, architecture: str, weights: str) -> tuple[str, Path | None]:

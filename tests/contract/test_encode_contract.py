@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,3 +74,26 @@ class TestEncoder:
         again = open_encoder(encoder.spec, device="cpu", features=encoder.identity.features)
         assert again.identity == encoder.identity
         assert again.device == "cpu"
+
+
+def test_where_the_same_weights_lie_makes_no_difference() -> None:
+    settings: dict[str, Any] = {"encoder": "onnx", "n_features": 3, "weights_digest": "sha256:1"}
+    one, moved = EncoderIdentity(model="a.onnx", **settings), EncoderIdentity(model="b.onnx", **settings)
+    assert one == moved
+    assert (one.digest, hash(one), one.differences(moved)) == (moved.digest, hash(moved), [])
+    assert one.to_json()["model"] == "a.onnx"
+    other = EncoderIdentity(model="a.onnx", **{**settings, "weights_digest": "sha256:2"})
+    assert one != other
+    assert one.differences(other) == ["weights_digest: sha256:1 / sha256:2"]
+    clip = {**settings, "encoder": "open_clip", "model": "ViT-B-32"}
+    assert EncoderIdentity(weights="tag", **clip) == EncoderIdentity(weights="file.pt", **clip)
+    # the same tensors in an architecture with another activation are another encoder
+    assert EncoderIdentity(**clip) != EncoderIdentity(**{**clip, "model": "ViT-B-32-quickgelu"})
+    unknown = {**clip, "weights_digest": ""}
+    assert EncoderIdentity(weights="tag", **unknown) != EncoderIdentity(weights="other", **unknown)
+    assert one != "a.onnx"
+
+
+def test_an_onnx_file_that_was_moved_is_the_same_encoder(tmp_path: Path) -> None:
+    first = open_encoder(f"onnx:{write_net(tmp_path / 'net.onnx')}", device="cpu").identity
+    assert open_encoder(f"onnx:{write_net(tmp_path / 'renamed.onnx')}", device="cpu").identity == first

@@ -156,3 +156,16 @@ def test_opening_leaves_logging_and_random_numbers_alone(capfd: pytest.CaptureFi
     assert torch.rand(3).tolist() == expected
     assert (root.handlers, root.filters) == (handlers, filters)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_spec_holds_the_seed_and_where_the_checkpoint_lies(
+    model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeded = open_encoder(f"open_clip:{ARCH}/random", device="cpu", options={"seed": 3})
+    assert seeded.spec == f"open_clip:{ARCH}/random:3"
+    assert open_encoder(seeded.spec, device="cpu").identity == seeded.identity
+    (tmp_path / "models").mkdir()
+    torch.save(model.state_dict(), tmp_path / "models" / "w.pt")
+    monkeypatch.chdir(tmp_path)
+    found = open_encoder(f"open_clip:{ARCH}/models/w.pt", device="cpu")
+    assert found.spec == f"open_clip:{ARCH}/{(tmp_path / 'models' / 'w.pt').resolve()}"
