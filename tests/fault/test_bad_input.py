@@ -85,6 +85,32 @@ def test_all_images_bad_is_an_error(shell: Shell, photos: Path, tmp_path: Path) 
     assert "none of the 10 images" in result.err
 
 
+def test_a_list_under_a_wrong_root_makes_no_store(shell: Shell, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("cat/0.jpg 0\ndog/5.jpg 1\n")
+    words = ("ingest", tmp_path / "list.txt", tmp_path / "s.zarr", *PIXELS, "--root")
+    message = _refused(shell, *words, tmp_path / "nowhere")
+    assert "none of the 2 images is there" in message
+    assert str(tmp_path / "nowhere" / "cat" / "0.jpg") in message
+    assert not (tmp_path / "s.zarr").exists()
+    shell.ok(*words, photos)
+
+
+def test_a_changed_image_is_another_source(shell: Shell, photos: Path, tmp_path: Path) -> None:
+    shell.ok("ingest", photos, tmp_path / "s.zarr", *PIXELS)
+    _picture(photos / "cat" / "0.jpg", 99, 40)
+    assert "source" in _refused(shell, "ingest", photos, tmp_path / "s.zarr", *PIXELS)
+
+
+def test_seeds_and_indices_out_of_range(shell: Shell, photos: Path, tmp_path: Path) -> None:
+    store = tmp_path / "s.zarr"
+    (photos / "cat" / "self.jpg").symlink_to(photos / "cat" / "self.jpg")
+    shell.ok("ingest", photos, store, *PIXELS)
+    assert "4294967295" in _refused(shell, "subset", store, "lt", "--seed", "5000000000")
+    (tmp_path / "ids.txt").write_text("1_000\n")
+    refused = _refused(shell, "subset", store, "f", "--rule", "file", "--indices", tmp_path / "ids.txt")
+    assert "line 1" in refused
+
+
 def test_mixed_encoders(shell: Shell, photos: Path, tmp_path: Path) -> None:
     shell.ok("ingest", photos, tmp_path / "s.zarr", *PIXELS)
     store = tmp_path / "s.zarr"
