@@ -191,7 +191,7 @@ class ImageSource(Protocol):
 
     @property
     def digest(self) -> str:
-        """ "sha256:..." over keys and labels in order: a resumed ingest must see the same one."""
+        """ "sha256:..." over keys, labels and what tells contents apart: a resumed ingest must see the same one."""
 
     def key(self, position: int) -> str:
         """Where row `position` came from: a path relative to the source's root, or a member name."""
