@@ -8,6 +8,7 @@ import re
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,6 +25,8 @@ from ltstore.types import EncoderIdentity, FloatArray
 FEATURES = ("projected", "penultimate")
 RANDOM = "random"
 _QUICKGELU = "-quickgelu"
+_SETTINGS = ("mean", "std", "interpolation", "resize_mode")
+"""What a tag says of its preprocessing."""
 
 
 class OpenClipEncoder:
@@ -34,8 +37,9 @@ class OpenClipEncoder:
     architecture : str
         As ``open_clip.list_models()`` spells it, e.g. "ViT-B-32".
     weights : str
-        A pretrained tag ("laion2b_s34b_b79k"), the path of a checkpoint (.safetensors, or a state dict that torch
-        loads with weights_only), or "random", "random:SEED" (for tests and benchmarks).
+        A pretrained tag ("laion2b_s34b_b79k"), "TAG@FILE" (settings of the tag, weights of a local checkpoint:
+        .safetensors, or a state dict that torch loads with weights_only), the path of a checkpoint alone where all
+        published weights of the architecture have the default settings, or "random", "random:SEED" (for tests).
     device : str
         "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1".
     features : str
@@ -94,7 +98,7 @@ class OpenClipEncoder:
         self._identity = EncoderIdentity(
             encoder="open_clip",
             model=architecture,
-            weights=f"{RANDOM} (seed {seed})" if weights == RANDOM else (tag or Path(weights).name),
+            weights=f"{RANDOM} (seed {seed})" if weights == RANDOM else _weights_name(tag, path, weights),
             weights_digest=digest,
             preprocessing={**resize, "mean": list(mean), "std": list(std)},
             features=features,
@@ -193,11 +197,20 @@ def _check_architecture(open_clip: Any, architecture: str) -> None:
         raise ConfigError(f"open_clip has no architecture {architecture!r}: {nearest(architecture, known)}")
 
 
+def _weights_name(tag: str, path: Path | None, weights: str) -> str:
+    """Return the tag, the name of the checkpoint, or both."""
+    file = path.name if path is not None and weights != tag else ""
+    return f"{tag}@{file}" if tag and file else tag or file
+
+
 def _spec_weights(weights: str, path: Path | None, seed: int) -> str:
     """Return `weights` as they are found again from another directory, with the same seed."""
     if weights == RANDOM:
         return f"{RANDOM}:{seed}" if seed else RANDOM
-    return str(Path(weights).resolve()) if path is not None and Path(weights).is_file() else weights
+    if path is None or Path(weights).is_file():
+        return weights if path is None else str(path.resolve())
+    tag, at, _ = weights.partition("@")
+    return f"{tag}@{path.resolve()}" if at else weights
 
 
 def _resolve_weights(open_clip: Any, architecture: str, weights: str) -> tuple[str, Path | None]:
@@ -206,7 +219,14 @@ def _resolve_weights(open_clip: Any, architecture: str, weights: str) -> tuple[s
     if weights == RANDOM:
         return "", None
     if Path(weights).is_file():
+        _check_default_settings(open_clip, architecture, weights)
         return "", Path(weights)
+    tag, at, file = weights.partition("@")
+    if at and (settings := open_clip.get_pretrained_cfg(architecture, tag)):
+        _check_activation(open_clip, architecture, tag, bool(settings.get("quick_gelu", False)))
+        if not Path(file).is_file():
+            raise EncoderUnavailableError(f"no checkpoint {file!r} for open_clip:{architecture}/{tag}")
+        return tag, Path(file)
     tags = open_clip.list_pretrained_tags_by_model(architecture)
     settings = open_clip.get_pretrained_cfg(architecture, weights)
     if not settings:
@@ -225,7 +245,7 @@ def _resolve_weights(open_clip: Any, architecture: str, weights: str) -> tuple[s
             reason = f"no network: {host} is not found, and the weights are not in the cache"
         raise EncoderUnavailableError(
             f"cannot download open_clip:{architecture}/{weights} ({reason}): where there is no network, give the "
-            f"path of a checkpoint (open_clip:{architecture}/FILE.safetensors) or set HF_HUB_CACHE to a filled cache"
+            f"path of its checkpoint (open_clip:{architecture}/{weights}@FILE) or set HF_HUB_CACHE to a filled cache"
         ) from err
 
 
@@ -256,6 +276,26 @@ def _resolves(host: str) -> bool:
         return False
 
 
+def _check_default_settings(open_clip: Any, architecture: str, file: str) -> None:
+    """Refuse a checkpoint that may need other settings than the default ones, which it cannot tell."""
+    from open_clip.transform import PreprocessCfg
+
+    default = {**asdict(PreprocessCfg()), "quick_gelu": False}
+    default |= {k: v for k, v in open_clip.get_model_config(architecture).items() if k == "quick_gelu"}
+    tags = open_clip.list_pretrained_tags_by_model(architecture)
+    for tag in tags:
+        settings = {"quick_gelu": False, **open_clip.get_pretrained_cfg(architecture, tag)}
+        if any(_plain(settings[k]) != _plain(default[k]) for k in (*_SETTINGS, "quick_gelu") if k in settings):
+            raise ConfigError(
+                f"the published weights of {architecture} differ in preprocessing or activation: name the tag whose "
+                f"settings {file} has, open_clip:{architecture}/TAG@{file} with one of {', '.join(tags)}"
+            )
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
 def _check_activation(open_clip: Any, architecture: str, tag: str, tag_is_quick: bool) -> None:
     model_is_quick = bool(open_clip.get_model_config(architecture).get("quick_gelu", False))
     if model_is_quick == tag_is_quick:
@@ -270,7 +310,7 @@ def _check_activation(open_clip: Any, architecture: str, tag: str, tag_is_quick:
 
 def _load(open_clip: Any, torch: Any, architecture: str, tag: str, path: Path | None, seed: int) -> Any:
     settings = open_clip.get_pretrained_cfg(architecture, tag) if tag else {}
-    forced = {k: settings[k] for k in ("mean", "std", "interpolation", "resize_mode") if k in settings}
+    forced = {k: settings[k] for k in _SETTINGS if k in settings}
     try:
         with _quiet_logging(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

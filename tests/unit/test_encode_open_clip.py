@@ -169,3 +169,26 @@ def test_a_spec_holds_the_seed_and_where_the_checkpoint_lies(
     monkeypatch.chdir(tmp_path)
     found = open_encoder(f"open_clip:{ARCH}/models/w.pt", device="cpu")
     assert found.spec == f"open_clip:{ARCH}/{(tmp_path / 'models' / 'w.pt').resolve()}"
+
+
+def test_a_checkpoint_takes_the_settings_of_the_tag_before_it(
+    model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "w.pt"
+    torch.save(model.state_dict(), path)
+    published = open_clip.pretrained._PRETRAINED
+    half = {"url": "", "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+    monkeypatch.setitem(published, ARCH, {"half": half, "quick": {**half, "quick_gelu": True}})
+    found = open_encoder(f"open_clip:{ARCH}/half@{path}", device="cpu")
+    assert found.identity.preprocessing["mean"] == [0.5, 0.5, 0.5]
+    assert found.spec == f"open_clip:{ARCH}/half@{path.resolve()}"
+    assert open_encoder(found.spec, device="cpu").identity == found.identity
+    with pytest.raises(ConfigError, match=rf"name the tag .* open_clip:{ARCH}/TAG@.*half, quick"):
+        open_encoder(f"open_clip:{ARCH}/{path}", device="cpu")
+    with pytest.raises(EncoderMismatchError, match="trained with QuickGELU"):
+        open_encoder(f"open_clip:{ARCH}/quick@{path}", device="cpu")
+    with pytest.raises(EncoderUnavailableError, match="no checkpoint"):
+        open_encoder(f"open_clip:{ARCH}/half@{tmp_path / 'absent.pt'}", device="cpu")
+    plain = {"url": "", "mean": (0.48145466, 0.4578275, 0.40821073), "interpolation": "bicubic"}
+    monkeypatch.setitem(published, ARCH, {"plain": plain})
+    assert open_encoder(f"open_clip:{ARCH}/{path}", device="cpu").identity != found.identity
