@@ -40,7 +40,10 @@ def ingest(
             "Default: the one the store was made with.",
         ),
     ] = None,
-    features: Annotated[str, typer.Option(help="projected or penultimate.")] = "projected",
+    features: Annotated[
+        str | None,
+        typer.Option(help="projected or penultimate. Default: those of the store, or else projected."),
+    ] = None,
     encoder_config: EncoderConfig = None,
     encoder_option: EncoderOptions = None,
     root: Root = None,
@@ -63,8 +66,8 @@ def ingest(
 
     Example: `ltstore ingest photos/train birds.zarr --encoder open_clip:ViT-B-32/laion2b_s34b_b79k`
     """
+    from ltstore.encode import NativePixels, open_encoder
     from ltstore.encode import ingest as ingest_source
-    from ltstore.encode import open_encoder
     from ltstore.errors import ConfigError
     from ltstore.sources import open_source, read_class_names, read_indices
     from ltstore.store import is_store, open_store
@@ -91,18 +94,26 @@ def ingest(
     used: Encoder
     if encoder is not None:
         used = open_encoder(
-            encoder, device=device, features=features, options=options, config=encoder_config, source=images
+            encoder, device=device, features=features or "projected", options=options, config=encoder_config
         )
     elif existing is not None:
+        if features not in (None, existing.encoder.features):
+            raise ConfigError(
+                f"--features {features} differs from those of {store}: {existing.encoder.features}"
+            )
         used = reopen_encoder(
             existing.encoder, recorded_spec(existing), device=device, options=options, config=encoder_config
         )
     elif source == "digits":
-        used = open_encoder("pixels", source=images)
+        used = open_encoder(
+            "pixels", device=device, features=features or "projected", options=options, config=encoder_config
+        )
     else:
         raise typer.BadParameter(
             "a new store needs an encoder, e.g. open_clip:ViT-B-32/laion2b_s34b_b79k", param_hint="--encoder"
         )
+    if isinstance(used, NativePixels):
+        used = used.resolve(images, None if existing is None else existing.encoder)
     with _render.progress(f"ingest {split}", images.n_samples, "images") as progress:
         report = ingest_source(
             images,

@@ -27,8 +27,8 @@ def open_encoder(
     Parameters
     ----------
     spec : str
-        "pixels", "pixels:32", "pixels:8x8:gray"; "onnx:FILE"; "open_clip:ARCH/TAG", "open_clip:ARCH/FILE",
-        "open_clip:ARCH/random".
+        "pixels", "pixels:32", "pixels:8x8:gray"; "onnx:FILE"; "open_clip:ARCH/TAG", "open_clip:ARCH/TAG@FILE",
+        "open_clip:ARCH/FILE", "open_clip:ARCH/random".
     device : str
         "auto", "cpu", "cuda", "cuda:1".
     features : str
@@ -62,6 +62,8 @@ def open_encoder(
         from ltstore.encode.pixels import pixel_encoder
 
         check_keys(options or {}, (), "encoder pixels")
+        if device not in ("auto", "cpu"):
+            raise ConfigError(f"encoder pixels runs on the CPU, found device {device!r}")
         return pixel_encoder(spec, source)
     if not name:
         raise ConfigError(f"encoder {spec!r} names no {'file' if family == 'onnx' else 'architecture'}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import cached_property
 from itertools import islice
@@ -84,8 +84,8 @@ class NativePixels:
     def resolve(self, source: ImageSource, stored: EncoderIdentity | None = None) -> PixelEncoder:
         """Return the encoder of a store's pixels, or else the one for `source`.
 
-        The latter takes the size of the source's first 16 readable images, which must agree, and one channel
-        where all of them are grey.
+        The latter takes the size of 16 readable images spread evenly over the source, which must agree, and one
+        channel where all of them are grey.
 
         Raises
         ------
@@ -95,7 +95,7 @@ class NativePixels:
         if stored is not None and stored.encoder == "pixels":
             settings = stored.preprocessing
             return PixelEncoder(settings["height"], settings["width"], gray=settings["channels"] == "L")
-        images = list(islice(_readable(source), PROBED_IMAGES))
+        images = list(islice(_readable(source, _spread(source.n_samples)), PROBED_IMAGES))
         if not images:
             raise ConfigError(
                 "encoder pixels found no readable image to take its size from: name one, e.g. pixels:32"
@@ -143,8 +143,15 @@ def pixel_encoder(spec: str, source: ImageSource | None = None) -> PixelEncoder 
     return PixelEncoder(height, int(parts["width"] or height), gray=parts["gray"] is not None)
 
 
-def _readable(source: ImageSource) -> Iterator[Image.Image]:
-    for position in range(source.n_samples):
+def _spread(n: int) -> Iterator[int]:
+    """Yield evenly spaced positions first (a source may be sorted by class), then all the others."""
+    spaced = dict.fromkeys(np.linspace(0, n - 1, min(n, PROBED_IMAGES)).astype(int).tolist())
+    yield from spaced
+    yield from (position for position in range(n) if position not in spaced)
+
+
+def _readable(source: ImageSource, positions: Iterable[int]) -> Iterator[Image.Image]:
+    for position in positions:
         with suppress(ImageError):
             yield source.read(position)
 

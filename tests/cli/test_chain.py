@@ -188,3 +188,22 @@ def test_ingest_needs_an_encoder_for_a_new_store(shell: Shell, tmp_path: Path) -
     result = shell("ingest", tmp_path, tmp_path / "s.zarr")
     assert result.code == 2
     assert "open_clip" in result.err
+
+
+def test_ingest_refuses_encoder_settings_that_do_not_apply(shell: Shell, tmp_path: Path) -> None:
+    store = tmp_path / "q.zarr"
+    for words in (
+        ["--features", "penultimate"],
+        ["--encoder-option", "foo=1"],
+        ["--encoder-config", "nope.toml"],
+        ["--device", "cuda"],
+    ):
+        assert shell("ingest", "digits", str(store), "--limit", "20", *words).code != 0
+        assert not store.exists()
+    shell.ok("ingest", "digits", str(store), "--limit", "20")
+    result = shell(
+        "ingest", "digits", str(store), "--split", "test", "--limit", "20", "--features", "penultimate"
+    )
+    assert result.code != 0
+    assert "penultimate" in result.err
+    shell.ok("ingest", "digits", str(store), "--split", "test", "--limit", "20", "--encoder", "pixels")

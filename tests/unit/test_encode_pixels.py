@@ -93,3 +93,10 @@ def test_unknown_names_are_answered_with_the_nearest() -> None:
     assert nearest("zzz", ["b", "a"]) == "expected one of a, b"
     with pytest.raises(ConfigError, match=r"unknown setting 'sise' of x: did you mean size\?"):
         check_keys(["sise"], ["size", "mean"], "x")
+
+
+def test_a_grey_first_class_does_not_make_a_source_grey() -> None:
+    pixels = array_source(40).pixels.copy()
+    pixels[:30] = pixels[:30, :, :, :1]
+    source = ArraySource(pixels, [int(i >= 30) for i in range(40)], ["grey", "colour"])
+    assert NativePixels().resolve(source).spec == "pixels:4x4"
