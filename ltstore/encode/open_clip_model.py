@@ -356,6 +356,8 @@ def _torch_device(torch: Any, device: str) -> Any:
         resolved = torch.device("cuda:0" if device == "cuda" else device)
     except RuntimeError as err:
         raise ConfigError(f"unknown device {device!r}: expected auto, cpu, cuda or cuda:1") from err
+    if resolved.type not in ("cpu", "cuda"):
+        raise ConfigError(f"unknown device {device!r}: expected auto, cpu, cuda or cuda:1")
     if resolved.type == "cuda" and not torch.cuda.is_available():
         raise EncoderUnavailableError(
             f"device {device} was asked for and torch finds no CUDA GPU: use device cpu"

@@ -192,3 +192,9 @@ def test_a_checkpoint_takes_the_settings_of_the_tag_before_it(
     plain = {"url": "", "mean": (0.48145466, 0.4578275, 0.40821073), "interpolation": "bicubic"}
     monkeypatch.setitem(published, ARCH, {"plain": plain})
     assert open_encoder(f"open_clip:{ARCH}/{path}", device="cpu").identity != found.identity
+
+
+@pytest.mark.parametrize("device", ["mps", "xpu", "meta"])
+def test_devices_that_it_does_not_run_on(device: str) -> None:
+    with pytest.raises(ConfigError, match=f"unknown device '{device}': expected auto, cpu, cuda or cuda:1"):
+        open_encoder(f"open_clip:{ARCH}/random", device=device)
