@@ -108,7 +108,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     with _errors(path):
         make_directory(path.parent)
         _put_back(path)
-        if path.exists() and not path.is_dir():
+        if path.is_file():
             raise StoreExistsError(f"{path} is a file: choose another name")
         with _temporary(path) as temporary:
             temporary.mkdir()
