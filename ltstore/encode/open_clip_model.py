@@ -22,6 +22,8 @@ from ltstore.encode.options import check_keys, nearest
 from ltstore.errors import ConfigError, EncoderMismatchError, EncoderUnavailableError
 from ltstore.types import EncoderIdentity, FloatArray
 
+_log = logging.getLogger(__name__)
+
 FEATURES = ("projected", "penultimate")
 RANDOM = "random"
 _QUICKGELU = "-quickgelu"
@@ -132,7 +134,7 @@ class OpenClipEncoder:
             writable = np.require(batch, requirements=["C", "W"])  # torch warns of read-only memory
             pixels = torch.from_numpy(writable).to(self._torch_device, non_blocking=True)
             inputs = pixels.permute(0, 3, 1, 2).float() * self._scale + self._shift
-            found: FloatArray = self._model.encode_image(inputs).float().cpu().numpy()
+            found: FloatArray = self._model.encode_image(inputs, normalize=False).float().cpu().numpy()
         return found
 
     def encode_text(self, texts: Sequence[str]) -> FloatArray:
@@ -155,7 +157,8 @@ class OpenClipEncoder:
         if self._torch_device.type != "cuda":
             return nullcontext()
         torch = self._torch
-        return torch.autocast("cuda", torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16)
+        has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.autocast("cuda", torch.bfloat16 if has_bfloat16 else torch.float16)
 
 
 def open_clip_encoder(
@@ -301,6 +304,11 @@ def _check_activation(open_clip: Any, architecture: str, tag: str, tag_is_quick:
     if model_is_quick == tag_is_quick:
         return
     other = architecture.removesuffix(_QUICKGELU) if model_is_quick else architecture + _QUICKGELU
+    if other == architecture:  # the only architecture these weights were published for
+        _log.warning(
+            "open_clip says that %s/%s differ in QuickGELU; it knows no other architecture", architecture, tag
+        )
+        return
     advice = f"use open_clip:{other}/{tag}" if other in open_clip.list_models() else "choose another tag"
     trained, has = ("QuickGELU", "GELU") if tag_is_quick else ("GELU", "QuickGELU")
     raise EncoderMismatchError(

@@ -60,6 +60,8 @@ def make_subset(
         raise ConfigError(f"unknown rule {rule!r}; known: {', '.join(SUBSET_RULES)}")
     if (indices is None) == (rule == "file"):
         raise ConfigError("rule 'file' needs row ids, and only it takes them")
+    if rule == "file" and of is not None:
+        raise ConfigError("rule 'file' takes row ids of the split as they are: leave `of` out")
     opened = store if isinstance(store, Store) else open_store(store)
     target = opened.split(split)
     rows = target.rows(of)

@@ -26,7 +26,9 @@ def test_no_network_is_said_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     started = time.perf_counter()
-    with pytest.raises(EncoderUnavailableError, match=r"no network: .* is not found, and the weights are not in"):
+    with pytest.raises(
+        EncoderUnavailableError, match=r"no network: .* is not found, and the weights are not in"
+    ):
         open_encoder("open_clip:ViT-B-32/laion2b_s34b_b79k")
     assert time.perf_counter() - started < 5
     assert constants.HF_HUB_OFFLINE is False
