@@ -103,10 +103,14 @@ def _ltstore(problem: Problem, moments: Any, n_passes: int) -> Head:
     from ltstore.stats import class_moments
     from ltstore.stream import TrainingStream
 
-    logging.getLogger("ltstore.linear.training").setLevel(logging.ERROR)  # stopping early is the point
     settings = TrainSettings(loss="ce", penalty="whitened", l2=L2, max_passes=n_passes, tolerance=0.0)
     found = class_moments(problem.rows) if moments is None else moments
-    model = train_linear(TrainingStream(problem.rows), settings, found, encoder=problem.rows.encoder).model
+    log = logging.getLogger("ltstore.linear.training")
+    log.disabled = True  # stopping early is the point
+    try:
+        model = train_linear(TrainingStream(problem.rows), settings, found, encoder=problem.rows.encoder).model
+    finally:
+        log.disabled = False
     return problem.whitened(model.weight, model.bias)
 
 
