@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ltstore.errors import ConfigError, DataError, EncoderMismatchError
 from ltstore.sources.listing import read_class_names
-from ltstore.store import SplitWriter, Store, create_store, open_store, plan_shards
+from ltstore.store import SplitWriter, Store, create_store, is_store, open_store, plan_shards
 from ltstore.transfer.columns import resolve_labels
 from ltstore.transfer.digest import source_digest
 from ltstore.transfer.layouts import Foreign, Wanted, open_foreign
@@ -168,7 +168,7 @@ def import_embeddings(
     )
     found = open_foreign(Path(source), format, wanted)
     path = Path(store_path)
-    existing = open_store(path) if path.exists() and not _is_empty(path) else None
+    existing = open_store(path) if is_store(path) else None
     y, names = _labels(found, existing, class_names)
     identity = _identity(found, existing, model, weights, normalized)
     _check_existing(path, existing, identity)
@@ -238,10 +238,6 @@ def resolve_dtype(found: np.dtype[Any], wanted: str) -> tuple[str, str]:
         wanted,
         f"{found.name} was {'widened' if found.itemsize < np.dtype(wanted).itemsize else 'rounded'}, as asked",
     )
-
-
-def _is_empty(path: Path) -> bool:
-    return path.is_dir() and not any(path.iterdir())
 
 
 def _labels(
