@@ -85,10 +85,14 @@ def write_bytes(path: Path, data: bytes, *, exclusive: bool = False) -> None:
         handle.write(data)
 
 
+def encode_json(data: Any) -> bytes:
+    """Return JSON as it is written: sorted keys, UTF-8, no NaN, so that equal data gives equal bytes."""
+    return json.dumps(data, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+
 def write_json(path: Path, data: Any, *, exclusive: bool = False) -> None:
-    """Write JSON atomically: sorted keys, UTF-8, no NaN, so that equal data gives equal bytes."""
-    text = json.dumps(data, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
-    write_bytes(path, text.encode() + b"\n", exclusive=exclusive)
+    """Write JSON atomically, see `encode_json`."""
+    write_bytes(path, encode_json(data), exclusive=exclusive)
 
 
 @contextmanager

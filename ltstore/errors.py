@@ -68,6 +68,10 @@ class StoreBusyError(LtstoreError, RuntimeError):
     """Another process is writing to this split."""
 
 
+class StoreReadError(LtstoreError, OSError):
+    """The store cannot be read now: permission, network, a service that fails again and again."""
+
+
 class StoreWriteError(LtstoreError, OSError):
     """The store cannot be written: permission, full disk, read-only medium."""
 

@@ -11,24 +11,26 @@ from typing import Any
 
 from ltstore.atomic import TEMPORARY_SUFFIX
 from ltstore.errors import LtstoreError, StoreFormatError
+from ltstore.storage import Location, ObjectLocation
 from ltstore.store import subsets
 from ltstore.store.format import (
     ARRAYS,
     COMPLETE,
     FILES,
     GROUP_FILE,
+    RESERVED_NAMES,
     CommitRecord,
     SplitRecord,
     read_attribute,
     read_json,
     seal_holds,
 )
-from ltstore.store.parts import part_path
-from ltstore.store.reader import map_file, shard_path
+from ltstore.store.parts import part_location
+from ltstore.store.reader import shard_location, view_file
 from ltstore.store.shard import bad_chunks, read_index
-from ltstore.store.split import commit_path, commits_digest, read_commit
+from ltstore.store.split import commit_location, commits_digest, read_commit
 from ltstore.store.store import Store, open_store
-from ltstore.types import Progress, no_progress
+from ltstore.types import ByteArray, Progress, no_progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +77,7 @@ class VerifyReport:
         return {"ok": self.ok, **asdict(self)}
 
 
-def verify(path: str | Path, *, progress: Progress = no_progress) -> VerifyReport:
+def verify(path: str | Path | Location, *, progress: Progress = no_progress) -> VerifyReport:
     """Check every byte of a store against the digests it was written with.
 
     Finds any changed bit in embeddings, labels, status and rows, and names array, shard, chunk and rows;
@@ -101,42 +103,46 @@ def verify(path: str | Path, *, progress: Progress = no_progress) -> VerifyRepor
     began = time.perf_counter()
     store = open_store(path)
     report = VerifyReport()
-    _check_seal(report, "", "", store.path / GROUP_FILE)
-    paths = list(_split_paths(store))
+    _check_seal(report, "", "", store.location / GROUP_FILE)
+    paths = list(_split_locations(store))
     if any(label.startswith("synthetic/") for label, _ in paths):
-        _check_seal(report, "", "", store.path / "synthetic" / GROUP_FILE)
-    for label, directory in paths:
+        _check_seal(report, "", "", store.location / "synthetic" / GROUP_FILE)
+    for label, location in paths:
         try:
-            where = directory / GROUP_FILE
+            where = location / GROUP_FILE
             record = SplitRecord.from_json(read_attribute(where), str(where))
         except (LtstoreError, OSError) as err:
             report.problems.append(Problem(split=label, array="", message=str(err)))
             continue
-        _Checker(report, label, directory, record, progress).run()
+        _Checker(report, label, location, record, progress).run()
     report.notes += [
-        f"{leftover.relative_to(store.path)} was left by a writer that was killed; nothing reads it"
-        for leftover in sorted(store.path.rglob("*" + TEMPORARY_SUFFIX))
+        f"{leftover} was left by a writer that was killed; nothing reads it"
+        for leftover in store.location.leftovers()
     ]
     report.seconds = time.perf_counter() - began
     return report
 
 
-def _split_paths(store: Store) -> Iterator[tuple[str, Path]]:
+def _split_locations(store: Store) -> Iterator[tuple[str, Location]]:
     """Every directory that is or was a split: a damaged zarr.json must not hide one."""
-    for prefix, parent in (("", store.path), ("synthetic/", store.path / "synthetic")):
-        for entry in sorted(parent.glob("*/")):
-            whole = (entry / GROUP_FILE).exists() or any((entry / "commits").glob("*.json"))
-            if whole and not entry.name.endswith(TEMPORARY_SUFFIX) and entry != store.path / "synthetic":
-                yield prefix + entry.name, entry
+    for prefix in ("", "synthetic"):
+        parent = store.location / prefix if prefix else store.location
+        for name in parent.child_names():
+            if name.endswith(TEMPORARY_SUFFIX) or (not prefix and name in RESERVED_NAMES):
+                continue
+            entry = parent / name
+            commits = (entry / "commits").child_names()
+            if (entry / GROUP_FILE).exists() or any(commit.endswith(".json") for commit in commits):
+                yield f"{prefix}/{name}" if prefix else name, entry
 
 
-def _check_seal(report: VerifyReport, split: str, array: str, path: Path) -> None:
+def _check_seal(report: VerifyReport, split: str, array: str, location: Location) -> None:
     try:
-        if seal_holds(read_json(path)):
+        if seal_holds(read_json(location)):
             return
-        message = f"{path} is not as it was written"
+        message = f"{location} is not as it was written"
     except FileNotFoundError:
-        message = f"{path} is missing"
+        message = f"{location} is missing"
     except (StoreFormatError, OSError) as err:
         message = str(err)
     report.problems.append(Problem(split=split, array=array, message=message))
@@ -146,11 +152,11 @@ class _Checker:
     """Looks at one split and adds to the report."""
 
     def __init__(
-        self, report: VerifyReport, label: str, path: Path, record: SplitRecord, progress: Progress
+        self, report: VerifyReport, label: str, location: Location, record: SplitRecord, progress: Progress
     ) -> None:
         self._report = report
         self._label = label
-        self._path = path
+        self._location = location
         self._record = record
         self._plan = record.plan
         self._progress = progress
@@ -167,34 +173,39 @@ class _Checker:
         self._report.problems.append(problem)
 
     def run(self) -> None:
-        _check_seal(self._report, self._label, "", self._path / GROUP_FILE)
+        _check_seal(self._report, self._label, "", self._location / GROUP_FILE)
         for array in ARRAYS:
-            _check_seal(self._report, self._label, array, self._path / array / GROUP_FILE)
+            _check_seal(self._report, self._label, array, self._location / array / GROUP_FILE)
         commits = []
         for shard in range(self._plan.n_shards):
             if (commit := self._commit(shard)) is not None:
                 commits.append(commit)
                 self._shard(commit)
-        for path in sorted((self._path / "commits").glob("*.json")):
-            if path.stem not in {f"{shard:05d}" for shard in range(self._plan.n_shards)}:
-                self._problem("commits", f"{path} is of a shard that the plan has not")
+        planned = {commit_location(self._location, shard).name for shard in range(self._plan.n_shards)}
+        for name in (self._location / "commits").child_names():
+            if name.endswith(".json") and name not in planned:
+                self._problem(
+                    "commits", f"{self._location / 'commits' / name} is of a shard that the plan has not"
+                )
         if self._record.state != COMPLETE:
             self._report.notes.append(
                 f"{self._label} is not complete: {len(commits)} of {self._plan.n_shards} shards are written"
             )
         elif len(commits) == self._plan.n_shards and commits_digest(commits) != self._record.digest:
-            self._problem("commits", f"the commit records of {self._path} are not those it was finished with")
+            self._problem(
+                "commits", f"the commit records of {self._location} are not those it was finished with"
+            )
         self._subsets()
 
     def _commit(self, shard: int) -> CommitRecord | None:
-        path, rows = commit_path(self._path, shard), self._plan.shard_range(shard)
+        location, rows = commit_location(self._location, shard), self._plan.shard_range(shard)
         try:
-            commit = read_commit(self._path, self._plan, shard)
-            if not seal_holds(read_json(path)):
-                self._problem("commits", f"{path} is not as it was written", shard, rows)
+            commit = read_commit(self._location, self._plan, shard)
+            if not seal_holds(read_json(location)):
+                self._problem("commits", f"{location} is not as it was written", shard, rows)
         except FileNotFoundError:
             if self._record.state == COMPLETE:
-                self._problem("commits", f"{path} is missing though the split is complete", shard, rows)
+                self._problem("commits", f"{location} is missing though the split is complete", shard, rows)
             return None
         except (StoreFormatError, OSError) as err:
             self._problem("commits", str(err), shard, rows)
@@ -209,13 +220,13 @@ class _Checker:
         self._progress(commit.stop - commit.start, {"read": time.perf_counter() - began})
 
     def _file(self, name: str, commit: CommitRecord) -> None:
-        split, rows = self._path, (commit.start, commit.stop)
+        split, rows = self._location, (commit.start, commit.stop)
         if name == "rows":
-            path = part_path(split, commit.shard)
+            location = part_location(split, commit.shard)
         else:
-            path = shard_path(split / name, commit.shard, 2 if name == "embeddings" else 1)
+            location = shard_location(split / name, commit.shard, 2 if name == "embeddings" else 1)
         try:
-            data = map_file(path)
+            data = view_file(location)
         except (StoreFormatError, OSError) as err:
             self._problem(name, str(err), commit.shard, rows)
             return
@@ -224,19 +235,18 @@ class _Checker:
         if hashlib.sha256(data.data).hexdigest() == expected["sha256"]:
             return
         if len(data) != expected["n_bytes"]:
-            message = f"{path} must have {expected['n_bytes']} bytes, found {len(data)}"
+            message = f"{location} must have {expected['n_bytes']} bytes, found {len(data)}"
             self._problem(name, message, commit.shard, rows)
         elif name == "rows":
-            self._problem(name, f"{path} does not match its digest", commit.shard, rows)
+            self._problem(name, f"{location} does not match its digest", commit.shard, rows)
         else:
-            self._locate(name, commit, path)
+            self._locate(name, commit, location, data)
 
-    def _locate(self, name: str, commit: CommitRecord, path: Path) -> None:
+    def _locate(self, name: str, commit: CommitRecord, location: Location, data: ByteArray) -> None:
         """Say which chunks of a damaged shard file are bad, and so which rows."""
         plan, rows = self._plan, (commit.start, commit.stop)
-        data = map_file(path)
         try:
-            bad = bad_chunks(data, read_index(data, plan.chunks_per_shard, str(path)))
+            bad = bad_chunks(data, read_index(data, plan.chunks_per_shard, str(location)))
         except StoreFormatError as err:
             self._problem(name, str(err), commit.shard, rows)
             return
@@ -244,21 +254,28 @@ class _Checker:
             start = commit.start + chunk * plan.chunk_rows
             stop = min(start + plan.chunk_rows, commit.stop)
             message = (
-                f"chunk {chunk} of {path} does not match its checksum: rows {start}..{stop - 1} are damaged"
+                f"chunk {chunk} of {location} does not match its checksum: rows {start}..{stop - 1} are damaged"
             )
             self._problem(name, message, commit.shard, (start, stop), chunk)
         if not bad:
-            self._problem(name, f"{path} is whole but not the file that was written", commit.shard, rows)
+            self._problem(name, f"{location} is whole but not the file that was written", commit.shard, rows)
 
     def _subsets(self) -> None:
-        directory = self._path / "subsets"
-        found = [entry for entry in sorted(directory.glob("*/")) if not entry.name.endswith(TEMPORARY_SUFFIX)]
+        directory = self._location / "subsets"
+        found = [
+            directory / name
+            for name in directory.child_names()
+            if name != GROUP_FILE and not name.startswith(".") and not name.endswith(TEMPORARY_SUFFIX)
+        ]
         if found:
             _check_seal(self._report, self._label, "subsets", directory / GROUP_FILE)
         for entry in found:
             array = f"subsets/{entry.name}"
+            if isinstance(entry, ObjectLocation) and not (entry / GROUP_FILE).exists():
+                self._report.notes.append(f"{array} of {self._label} was left by a writer that was killed")
+                continue
             _check_seal(self._report, self._label, array, entry / GROUP_FILE)
             try:
-                subsets.read(self._path, entry.name, self._plan.n_rows)
+                subsets.read(self._location, entry.name, self._plan.n_rows)
             except (LtstoreError, OSError) as err:
                 self._problem(array, str(err))

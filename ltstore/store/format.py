@@ -11,10 +11,10 @@ import json
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
 from typing import Any, cast
 
 from ltstore.errors import ConfigError, StoreFormatError
+from ltstore.storage import Location
 from ltstore.store.plan import LIMIT_ROWS, LIMIT_SHARD_ROWS, ShardPlan
 from ltstore.types import EncoderIdentity, RowStatus
 
@@ -133,30 +133,29 @@ def _check_depth(document: Any) -> None:
     raise ValueError(f"nested deeper than {_LIMIT_DEPTH}")
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(location: Location) -> dict[str, Any]:
     """Return the JSON object in a file; StoreFormatError names the file, FileNotFoundError passes."""
     try:
-        if path.stat().st_size > _LIMIT_JSON_BYTES:
-            raise StoreFormatError(f"{path} is larger than any record of a store: it is not one")
-        document = json.loads(path.read_bytes(), parse_constant=_no_constant)
+        data = location.read(_LIMIT_JSON_BYTES + 1)
+        if len(data) > _LIMIT_JSON_BYTES:
+            raise StoreFormatError(f"{location} is larger than any record of a store: it is not one")
+        document = json.loads(data, parse_constant=_no_constant)
         _check_depth(document)
     except (StoreFormatError, FileNotFoundError):
         raise
     except (ValueError, RecursionError) as err:
-        raise StoreFormatError(f"{path} is not valid JSON ({err}): the store is damaged") from err
-    except OSError as err:
-        raise StoreFormatError(f"cannot read {path}: {err.strerror or err}") from err
+        raise StoreFormatError(f"{location} is not valid JSON ({err}): the store is damaged") from err
     if not isinstance(document, dict):
-        raise StoreFormatError(f"{path} must hold a JSON object, found {type(document).__name__}")
+        raise StoreFormatError(f"{location} must hold a JSON object, found {type(document).__name__}")
     return document
 
 
-def read_attribute(path: Path) -> dict[str, Any]:
-    """Return the "ltstore" attribute of the zarr.json at `path`."""
-    attributes = read_json(path).get("attributes")
+def read_attribute(location: Location) -> dict[str, Any]:
+    """Return the "ltstore" attribute of a zarr.json."""
+    attributes = read_json(location).get("attributes")
     record = attributes.get(ATTRIBUTE) if isinstance(attributes, dict) else None
     if not isinstance(record, dict):
-        raise StoreFormatError(f"{path} has no attribute '{ATTRIBUTE}': it belongs to no ltstore store")
+        raise StoreFormatError(f"{location} has no attribute '{ATTRIBUTE}': it belongs to no ltstore store")
     return record
 
 

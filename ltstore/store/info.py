@@ -10,15 +10,16 @@ import numpy as np
 
 from ltstore.atomic import TEMPORARY_SUFFIX
 from ltstore.errors import LtstoreError
+from ltstore.storage import Location
 from ltstore.store.format import UNWRITTEN
 from ltstore.store.split import Split
-from ltstore.store.store import Store, open_store
+from ltstore.store.store import ArtefactKind, Store, open_store
 from ltstore.types import UNLABELLED, IntArray, RowStatus
 
 SHOWN_FAILURES = 5
 
 
-def store_info(path: str | Path) -> dict[str, Any]:
+def store_info(path: str | Path | Location) -> dict[str, Any]:
     """Return everything a person wants to see of a store.
 
     Returns
@@ -36,7 +37,7 @@ def store_info(path: str | Path) -> dict[str, Any]:
     splits = {name: _summary(store.split, name) for name in store.splits}
     synthetic = {name: _summary(store.synthetic, name) for name in store.synthetic_names}
     return {
-        "path": str(store.path),
+        "path": str(store.location),
         "format_version": store.format_version,
         "encoder": {**store.encoder.to_json(), "digest": store.encoder.digest},
         "n_classes": len(store.class_names),
@@ -49,9 +50,9 @@ def store_info(path: str | Path) -> dict[str, Any]:
     }
 
 
-def _artefacts(store: Store, kind: str) -> list[str]:
-    found = (entry.name for entry in (store.path / kind).glob("*"))
-    return sorted(name for name in found if not name.startswith(".") and not name.endswith(TEMPORARY_SUFFIX))
+def _artefacts(store: Store, kind: ArtefactKind) -> list[str]:
+    found = store.artefact_location(kind).child_names()
+    return [name for name in found if not name.startswith(".") and not name.endswith(TEMPORARY_SUFFIX)]
 
 
 def _summary(open_split: Callable[..., Split], name: str) -> dict[str, Any]:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ltstore.errors import DataError, StoreFormatError
+from ltstore.errors import DataError, StoreFormatError, StoreReadError
+from ltstore.storage import Location
 from ltstore.store.plan import ShardPlan
 from ltstore.types import ByteArray, IntArray
 
 COLUMNS = ("key", "label", "status", "error")
 
 
-def part_path(split: Path, shard: int) -> Path:
+def part_location(split: Location, shard: int) -> Location:
     """Return where the part of a shard lies."""
     return split / "rows" / f"part-{shard:05d}.parquet"
 
@@ -72,7 +72,7 @@ def _column(values: Any, kind: Any) -> Any:
         return pa.array(text, type=kind)
 
 
-def read_parts(split: Path, plan: ShardPlan, row_ids: IntArray, columns: Sequence[str]) -> Any:
+def read_parts(split: Location, plan: ShardPlan, row_ids: IntArray, columns: Sequence[str]) -> Any:
     """Return a pyarrow Table of `columns`, one row per row id in the order given.
 
     Raises
@@ -88,19 +88,23 @@ def read_parts(split: Path, plan: ShardPlan, row_ids: IntArray, columns: Sequenc
     tables, first_rows = [], np.zeros(plan.n_shards + 1, np.int64)
     n_before = 0
     for shard in wanted.tolist():
-        path = part_path(split, shard)
+        location = part_location(split, shard)
         start, stop = plan.shard_range(shard)
         try:
-            with pq.ParquetFile(path) as part:
+            with pq.ParquetFile(pa.BufferReader(location.view())) as part:
                 known = part.schema_arrow.names
                 present = [name for name in columns if name in known]
                 table = part.read(columns=present, use_threads=False)
+        except StoreReadError:
+            raise
         except (pa.ArrowException, OSError) as err:
-            raise StoreFormatError(f"cannot read {path}: {err}") from err
+            raise StoreFormatError(f"cannot read {location}: {err}") from err
         if missing := [name for name in columns if name not in known]:
-            raise StoreFormatError(f"{path} has no column {missing[0]!r}; it has {', '.join(known)}")
+            raise StoreFormatError(f"{location} has no column {missing[0]!r}; it has {', '.join(known)}")
         if table.num_rows != stop - start:
-            raise StoreFormatError(f"{path} must have {stop - start} rows, found {table.num_rows}: run verify")
+            raise StoreFormatError(
+                f"{location} must have {stop - start} rows, found {table.num_rows}: run verify"
+            )
         tables.append(table.select(list(columns)))
         first_rows[shard] = n_before
         n_before += table.num_rows

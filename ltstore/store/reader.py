@@ -1,18 +1,21 @@
-"""Reading rows of a stored array: shard files are mapped, and rows copied straight out of them."""
+"""Reading rows of a stored array: shard files are mapped, and rows copied straight out of them.
+
+Objects that cannot be mapped are read by `fetch`.
+"""
 
 from __future__ import annotations
 
 import logging
-import mmap
 import threading
+from abc import ABC, abstractmethod
 from collections import OrderedDict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ltstore.errors import ChecksumMismatchError, StoreFormatError
+from ltstore.storage import FileLocation, Location
 from ltstore.store.format import GROUP_FILE, read_json
 from ltstore.store.plan import ShardPlan
 from ltstore.store.shard import CHECKSUM_BYTES, bad_chunks, read_index
@@ -51,28 +54,43 @@ def copy_rows(source: NDArray[Any], out: NDArray[Any]) -> None:
         np.copyto(out, source)
 
 
-def map_file(path: Path) -> ByteArray:
-    """Return a file's bytes as a read-only (n,) uint8 array over a memory map."""
+def view_file(location: Location) -> ByteArray:
+    """Return the bytes of a file that a commit record names, as a read-only (n,) uint8 array."""
     try:
-        with path.open("rb") as handle:
-            return np.frombuffer(mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+        data = location.view()
     except FileNotFoundError as err:
-        raise StoreFormatError(f"{path} is missing though its shard was written: run verify") from err
-    except ValueError as err:
-        raise StoreFormatError(f"{path} is empty: it was cut short; run verify") from err
+        raise missing(location) from err
+    if not len(data):
+        raise StoreFormatError(f"{location} is empty: it was cut short; run verify")
+    return data
 
 
-def shard_path(array: Path, shard: int, n_dimensions: int) -> Path:
+def missing(location: Location) -> StoreFormatError:
+    """Return the error of a file that should be there."""
+    return StoreFormatError(f"{location} is missing though its shard was written: run verify")
+
+
+def shard_location(array: Location, shard: int, n_dimensions: int) -> Location:
     """Return the file of a shard (Zarr's default chunk keys: c/SHARD/0 for two dimensions)."""
-    return array.joinpath("c", str(shard), *["0"] * (n_dimensions - 1))
+    location = array / "c" / str(shard)
+    return location / "0" if n_dimensions == 2 else location
 
 
-class StoredArray:
+def open_array(location: Location, plan: ShardPlan, dtype: str, row_shape: tuple[int, ...]) -> StoredArray:
+    """Return the array of a split at a location; see `StoredArray` for the parameters."""
+    if isinstance(location, FileLocation):
+        return MappedArray(location, plan, dtype, row_shape)
+    from ltstore.store.fetch import FetchedArray
+
+    return FetchedArray(location, plan, dtype, row_shape)
+
+
+class StoredArray(ABC):
     """One array of a split, read by rows; safe to use from threads, picklable.
 
     Parameters
     ----------
-    path : Path
+    location : Location
         The array's directory.
     plan : ShardPlan
     dtype : str
@@ -86,23 +104,21 @@ class StoredArray:
     the log says so.
     """
 
-    def __init__(self, path: Path, plan: ShardPlan, dtype: str, row_shape: tuple[int, ...]) -> None:
-        self._arguments = (path, plan, dtype, row_shape)
-        self._path = path
+    def __init__(self, location: Location, plan: ShardPlan, dtype: str, row_shape: tuple[int, ...]) -> None:
+        self._arguments = (location, plan, dtype, row_shape)
+        self._location = location
         self._plan = plan
         self._dtype = np.dtype(dtype).newbyteorder("<")
         self._row_shape = row_shape
         self._chunk_bytes = plan.chunk_rows * int(np.prod(row_shape, dtype=np.int64)) * self._dtype.itemsize
-        self._maps: OrderedDict[int, NDArray[Any] | None] = OrderedDict()
-        self._lock = threading.Lock()
         self._raw = self._read_layout()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return StoredArray, self._arguments
+        return type(self), self._arguments
 
     def _read_layout(self) -> bool:
         """Whether the array has the layout of this library; StoreFormatError where it is another array."""
-        where = self._path / GROUP_FILE
+        where = self._location / GROUP_FILE
         try:
             found = read_json(where)
         except FileNotFoundError as err:
@@ -117,7 +133,9 @@ class StoredArray:
             found.get(name) == expected[name] for name in ("chunk_grid", "chunk_key_encoding")
         )
         if not raw:
-            _log.warning("%s is compressed or laid out otherwise: reading it through zarr, slower", self._path)
+            _log.warning(
+                "%s is compressed or laid out otherwise: reading it through zarr, slower", self._location
+            )
         return raw
 
     def _expected_layout(self) -> dict[str, Any]:
@@ -137,62 +155,25 @@ class StoredArray:
             "codecs": [{"name": "sharding_indexed", "configuration": configuration}],
         }
 
-    def _map(self, shard: int) -> NDArray[Any] | None:
-        """Return (n_chunks, chunk_rows, ...) over the mapped file; None where zarr must read it."""
-        if not self._raw:
-            return None
-        with self._lock:
-            if shard in self._maps:
-                self._maps.move_to_end(shard)
-                return self._maps[shard]
-        view = self._open(shard)
-        with self._lock:
-            self._maps[shard] = view
-            while len(self._maps) > OPEN_MAPS:
-                self._maps.popitem(last=False)
-        return view
-
-    def _open(self, shard: int) -> NDArray[Any] | None:
-        path = shard_path(self._path, shard, 1 + len(self._row_shape))
-        data = map_file(path)
-        index = read_index(data, self._plan.chunks_per_shard, str(path))
-        n_chunks = self._plan.n_chunks(shard)
-        first = index.uniform_stride(n_chunks, self._chunk_bytes)
-        if first is None:
-            _log.warning("%s has chunks of another layout: reading it through zarr, slower", path)
-            return None
-        row_strides = np.empty((1, *self._row_shape), self._dtype).strides[1:]
-        row_bytes = self._chunk_bytes // self._plan.chunk_rows
-        return np.ndarray(
-            (n_chunks, self._plan.chunk_rows, *self._row_shape),
-            self._dtype,
-            buffer=data,
-            offset=first,
-            strides=(self._chunk_bytes + CHECKSUM_BYTES, row_bytes, *row_strides),
-        )
-
     def _pipeline(self, shard: int, selection: slice | IntArray) -> NDArray[Any]:
-        path = shard_path(self._path, shard, 1 + len(self._row_shape))
-        if self._own_files and not path.exists():  # Zarr would read zeros
-            raise StoreFormatError(f"{path} is missing though its shard was written: run verify")
+        location = self._shard_location(shard)
+        if self._own_files and not location.exists():  # Zarr would read zeros
+            raise missing(location)
         from ltstore.store.zarr_arrays import read_array
 
-        return read_array(self._path, selection)
+        return read_array(self._location, selection)
+
+    def _shard_location(self, shard: int) -> Location:
+        return shard_location(self._location, shard, 1 + len(self._row_shape))
 
     def read(self, start: int, stop: int, out: NDArray[Any]) -> None:
         """Copy rows [start, stop) into `out` (stop - start, ...), converting the dtype."""
-        per_shard, per_chunk = self._plan.rows_per_shard, self._plan.chunk_rows
+        per_shard = self._plan.rows_per_shard
         row = start
         while row < stop:
-            shard, local = divmod(row, per_shard)
-            view = self._map(shard)
-            if view is None:
-                end = min(stop, (shard + 1) * per_shard)
-                np.copyto(out[row - start : end - start], self._pipeline(shard, slice(row, end)))
-            else:
-                chunk, within = divmod(local, per_chunk)
-                end = min(stop, row + per_chunk - within)
-                copy_rows(view[chunk, within : within + end - row], out[row - start : end - start])
+            shard = row // per_shard
+            end = min(stop, (shard + 1) * per_shard)
+            self._read_of(shard, row, end, out[row - start : end - start])
             row = end
 
     def take(self, row_ids: IntArray, out: NDArray[Any]) -> None:
@@ -215,6 +196,74 @@ class StoredArray:
                 self._take_of(shard, row_ids[where], block)
                 out[where] = block
 
+    @abstractmethod
+    def _read_of(self, shard: int, start: int, stop: int, out: NDArray[Any]) -> None:
+        """Copy rows [start, stop), all of one shard, into `out`."""
+
+    @abstractmethod
+    def _take_of(self, shard: int, row_ids: IntArray, out: NDArray[Any]) -> None:
+        """Copy the rows at `row_ids`, all of one shard, into `out`."""
+
+    @abstractmethod
+    def check_shard(self, shard: int) -> None:
+        """Raise ChecksumMismatchError where a chunk of the shard does not match its checksum."""
+
+
+class MappedArray(StoredArray):
+    """An array in files of this machine: see `StoredArray`. At most `OPEN_MAPS` shards are mapped at a time."""
+
+    def __init__(self, location: Location, plan: ShardPlan, dtype: str, row_shape: tuple[int, ...]) -> None:
+        self._maps: OrderedDict[int, NDArray[Any] | None] = OrderedDict()
+        self._lock = threading.Lock()
+        super().__init__(location, plan, dtype, row_shape)
+
+    def _map(self, shard: int) -> NDArray[Any] | None:
+        """Return (n_chunks, chunk_rows, ...) over the mapped file; None where zarr must read it."""
+        if not self._raw:
+            return None
+        with self._lock:
+            if shard in self._maps:
+                self._maps.move_to_end(shard)
+                return self._maps[shard]
+        view = self._open(shard)
+        with self._lock:
+            self._maps[shard] = view
+            while len(self._maps) > OPEN_MAPS:
+                self._maps.popitem(last=False)
+        return view
+
+    def _open(self, shard: int) -> NDArray[Any] | None:
+        location = self._shard_location(shard)
+        data = view_file(location)
+        index = read_index(data, self._plan.chunks_per_shard, str(location))
+        n_chunks = self._plan.n_chunks(shard)
+        first = index.uniform_stride(n_chunks, self._chunk_bytes)
+        if first is None:
+            _log.warning("%s has chunks of another layout: reading it through zarr, slower", location)
+            return None
+        row_strides = np.empty((1, *self._row_shape), self._dtype).strides[1:]
+        row_bytes = self._chunk_bytes // self._plan.chunk_rows
+        return np.ndarray(
+            (n_chunks, self._plan.chunk_rows, *self._row_shape),
+            self._dtype,
+            buffer=data,
+            offset=first,
+            strides=(self._chunk_bytes + CHECKSUM_BYTES, row_bytes, *row_strides),
+        )
+
+    def _read_of(self, shard: int, start: int, stop: int, out: NDArray[Any]) -> None:
+        view = self._map(shard)
+        if view is None:
+            np.copyto(out, self._pipeline(shard, slice(start, stop)))
+            return
+        first = shard * self._plan.rows_per_shard
+        row = start
+        while row < stop:
+            chunk, within = divmod(row - first, self._plan.chunk_rows)
+            end = min(stop, row + self._plan.chunk_rows - within)
+            copy_rows(view[chunk, within : within + end - row], out[row - start : end - start])
+            row = end
+
     def _take_of(self, shard: int, row_ids: IntArray, out: NDArray[Any]) -> None:
         view = self._map(shard)
         if view is None:
@@ -224,10 +273,9 @@ class StoredArray:
             copy_rows(view[chunk, within], out)
 
     def check_shard(self, shard: int) -> None:
-        """Raise ChecksumMismatchError where a chunk of the shard does not match its checksum."""
         if not self._raw:
             return  # the pipeline checks what it reads
-        path = shard_path(self._path, shard, 1 + len(self._row_shape))
-        data = map_file(path)
-        if bad := bad_chunks(data, read_index(data, self._plan.chunks_per_shard, str(path))):
-            raise ChecksumMismatchError(f"chunk {bad[0]} of {path} does not match its checksum: run verify")
+        location = self._shard_location(shard)
+        data = view_file(location)
+        if bad := bad_chunks(data, read_index(data, self._plan.chunks_per_shard, str(location))):
+            raise ChecksumMismatchError(f"chunk {bad[0]} of {location} does not match its checksum: run verify")

@@ -71,7 +71,7 @@ def _checksum(data: ByteArray) -> ByteArray:
     return as_bytes(np.array([crc32c(data)], "<u4"))
 
 
-def _checksum_holds(data: ByteArray) -> bool:
+def checksum_holds(data: ByteArray) -> bool:
     """Whether the last four bytes are the checksum of those before."""
     return crc32c(data[:-CHECKSUM_BYTES]) == int.from_bytes(data[-CHECKSUM_BYTES:].tobytes(), "little")
 
@@ -93,17 +93,19 @@ class ShardIndex:
         return first if bool((entries[:, 0] == expected).all()) else None
 
 
-def read_index(data: ByteArray, n_chunks: int, where: str) -> ShardIndex:
+def read_index(data: ByteArray, n_chunks: int, where: str, n_bytes: int | None = None) -> ShardIndex:
     """Return the validated index of a shard file.
 
     Parameters
     ----------
     data : (n,) uint8
-        The whole file, mapped or in memory.
+        The file, mapped or in memory, or only its end.
     n_chunks : int
         Entries expected.
     where : str
         The file, for messages.
+    n_bytes : int, optional
+        Size of the file, where `data` is only its end.
 
     Raises
     ------
@@ -118,11 +120,11 @@ def read_index(data: ByteArray, n_chunks: int, where: str) -> ShardIndex:
             f"{where} has {len(data)} bytes, fewer than the {size} of its index: it was cut short; run verify"
         )
     raw = data[len(data) - size :]
-    if not _checksum_holds(raw):
+    if not checksum_holds(raw):
         raise ChecksumMismatchError(f"the index of {where} does not match its checksum: run verify")
     entries = raw[:-CHECKSUM_BYTES].copy().view("<u8").reshape(n_chunks, 2).astype(np.uint64)
     present = entries[entries[:, 0] != ABSENT]
-    room = len(data) - size
+    room = (len(data) if n_bytes is None else n_bytes) - size
     outside = (present[:, 0] > room) | (present[:, 1] > room)
     outside |= present[:, 1] > np.uint64(room) - np.minimum(present[:, 0], np.uint64(room))
     if outside.any():
@@ -137,6 +139,6 @@ def bad_chunks(data: ByteArray, index: ShardIndex) -> list[int]:
     """Return the chunks of a shard file that do not match their checksum; absent chunks are not looked at."""
     bad = []
     for chunk, (offset, count) in enumerate(index.entries.tolist()):
-        if offset != ABSENT and (count < CHECKSUM_BYTES or not _checksum_holds(data[offset : offset + count])):
+        if offset != ABSENT and (count < CHECKSUM_BYTES or not checksum_holds(data[offset : offset + count])):
             bad.append(chunk)
     return bad

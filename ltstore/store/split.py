@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ltstore.errors import DataError, IncompleteStoreError, StoreFormatError
+from ltstore.storage import Location, parallel_map
 from ltstore.store import subsets
 from ltstore.store.format import (
     COMPLETE,
@@ -27,38 +28,35 @@ from ltstore.store.format import (
 )
 from ltstore.store.parts import read_parts
 from ltstore.store.plan import ShardPlan
-from ltstore.store.reader import StoredArray
+from ltstore.store.reader import StoredArray, open_array
 from ltstore.store.view import RowView
 from ltstore.types import UNLABELLED, ByteArray, EncoderIdentity, IntArray, RowStatus
 
 
-def commit_path(split: Path, shard: int) -> Path:
+def commit_location(split: Location, shard: int) -> Location:
     """Return where the commit record of a shard lies."""
     return split / "commits" / f"{shard:05d}.json"
 
 
-def read_commit(split: Path, plan: ShardPlan, shard: int) -> CommitRecord:
+def read_commit(split: Location, plan: ShardPlan, shard: int) -> CommitRecord:
     """Return a shard's commit record, checked against the plan; FileNotFoundError where there is none."""
-    path = commit_path(split, shard)
-    commit = CommitRecord.from_json(read_json(path), str(path))
+    location = commit_location(split, shard)
+    commit = CommitRecord.from_json(read_json(location), str(location))
     start, stop = plan.shard_range(shard)
     if (commit.shard, commit.start, commit.stop) != (shard, start, stop):
         raise StoreFormatError(
-            f"{path} must be of shard {shard}, rows [{start}, {stop}), found shard {commit.shard}, "
+            f"{location} must be of shard {shard}, rows [{start}, {stop}), found shard {commit.shard}, "
             f"rows [{commit.start}, {commit.stop}): it belongs to another plan"
         )
     return commit
 
 
-def read_commits(split: Path, plan: ShardPlan) -> dict[int, CommitRecord]:
+def read_commits(split: Location, plan: ShardPlan) -> dict[int, CommitRecord]:
     """Return the commit records that are there, by shard."""
-    commits = {}
-    for shard in range(plan.n_shards):
-        try:
-            commits[shard] = read_commit(split, plan, shard)
-        except FileNotFoundError:
-            continue
-    return commits
+    there = set((split / "commits").child_names())
+    shards = [shard for shard in range(plan.n_shards) if commit_location(split, shard).name in there]
+    commits = parallel_map(split, lambda shard: read_commit(split, plan, shard), shards)
+    return dict(zip(shards, commits, strict=True))
 
 
 def commits_digest(commits: Sequence[CommitRecord]) -> str:
@@ -74,18 +72,23 @@ class Split:
     Labels, status and commit records are read when first asked for. Picklable.
     """
 
-    def __init__(self, path: Path, name: str, root: RootRecord) -> None:
-        self._path = path
+    def __init__(self, location: Location, name: str, root: RootRecord) -> None:
+        self._location = location
         self._name = name
         self._root = root
-        self._record = SplitRecord.from_json(read_attribute(path / GROUP_FILE), str(path / GROUP_FILE))
+        self._record = SplitRecord.from_json(read_attribute(location / GROUP_FILE), str(location / GROUP_FILE))
         self._plan = self._record.plan
         self.commits  # noqa: B018 - which shards are there is settled at opening
 
     @property
+    def location(self) -> Location:
+        """Where it lies."""
+        return self._location
+
+    @property
     def path(self) -> Path:
-        """Its directory."""
-        return self._path
+        """Its directory; ConfigError where it lies in an object store."""
+        return self._location.path
 
     @property
     def name(self) -> str:
@@ -145,7 +148,7 @@ class Split:
     @cached_property
     def commits(self) -> tuple[CommitRecord, ...]:
         """The commit records that were there at opening, in order of shards."""
-        return tuple(read_commits(self._path, self._plan).values())
+        return tuple(read_commits(self._location, self._plan).values())
 
     @cached_property
     def digest(self) -> str:
@@ -160,12 +163,12 @@ class Split:
         """
         if not self.complete:
             raise IncompleteStoreError(
-                f"{self._path} is not complete: it has no digest yet; run the ingest again"
+                f"{self._location} is not complete: it has no digest yet; run the ingest again"
             )
         found = commits_digest(self.commits)
         if len(self.commits) != self._plan.n_shards or found != self._record.digest:
             raise StoreFormatError(
-                f"the commit records of {self._path} ({len(self.commits)} of {self._plan.n_shards}) are not those "
+                f"the commit records of {self._location} ({len(self.commits)} of {self._plan.n_shards}) are not those "
                 "it was finished with: run verify"
             )
         return found
@@ -173,19 +176,22 @@ class Split:
     @cached_property
     def embeddings(self) -> StoredArray:
         """The stored embeddings; `rows` is the way in for everything but copying bytes."""
-        return StoredArray(self._path / "embeddings", self._plan, self.dtype, (self.n_features,))
+        return open_array(self._location / "embeddings", self._plan, self.dtype, (self.n_features,))
 
     def _column(self, name: str, dtype: str, missing: int) -> NDArray[Any]:
         if self.complete and len(self.commits) != self._plan.n_shards:
             raise StoreFormatError(
-                f"{self._path} is complete but has {len(self.commits)} of {self._plan.n_shards} commit records: "
+                f"{self._location} is complete but has {len(self.commits)} of {self._plan.n_shards} commit records: "
                 "run verify"
             )
-        array = StoredArray(self._path / name, self._plan, dtype, ())
+        array = open_array(self._location / name, self._plan, dtype, ())
         column = np.full(self.n_rows, missing, dtype)
-        for commit in self.commits:
+
+        def read(commit: CommitRecord) -> None:
             array.check_shard(commit.shard)
             array.read(commit.start, commit.stop, column[commit.start : commit.stop])
+
+        parallel_map(self._location, read, self.commits)
         column.flags.writeable = False
         return column
 
@@ -195,7 +201,7 @@ class Split:
         labels: IntArray = self._column("labels", "int64", UNLABELLED)
         if len(labels) and not -1 <= labels.min() <= labels.max() < max(len(self.class_names), 0):
             raise StoreFormatError(
-                f"{self._path / 'labels'} must lie in -1..{len(self.class_names) - 1}, "
+                f"{self._location / 'labels'} must lie in -1..{len(self.class_names) - 1}, "
                 f"found {labels.min()}..{labels.max()}"
             )
         return labels
@@ -206,7 +212,9 @@ class Split:
         status: ByteArray = self._column("status", "uint8", UNWRITTEN)
         known = np.isin(status, [*map(int, RowStatus), UNWRITTEN])
         if not known.all():
-            raise StoreFormatError(f"{self._path / 'status'} holds {status[~known][0]}, which is no row status")
+            raise StoreFormatError(
+                f"{self._location / 'status'} holds {status[~known][0]}, which is no row status"
+            )
         return status
 
     def failures(self) -> dict[str, int]:
@@ -240,8 +248,8 @@ class Split:
         ids = np.arange(self.n_rows) if row_ids is None else _row_ids(row_ids, self.n_rows)
         written = {commit.shard for commit in self.commits}
         if absent := sorted(set((ids // self._plan.rows_per_shard).tolist()) - written):
-            raise IncompleteStoreError(f"shard {absent[0]} of {self._path} is not written yet")
-        return read_parts(self._path, self._plan, ids, columns)
+            raise IncompleteStoreError(f"shard {absent[0]} of {self._location} is not written yet")
+        return read_parts(self._location, self._plan, ids, columns)
 
     def keys(self, row_ids: ArrayLike) -> list[str]:
         """Return where each row came from: a path or a member name."""
@@ -271,15 +279,15 @@ class Split:
     @property
     def subsets(self) -> tuple[str, ...]:
         """Names of its subsets, sorted."""
-        return subsets.names(self._path)
+        return subsets.names(self._location)
 
     def subset(self, name: str) -> IntArray:
         """Return the row ids of a subset: int64, ascending, unique. StoreNotFoundError lists those there are."""
-        return subsets.read(self._path, name, self.n_rows)
+        return subsets.read(self._location, name, self.n_rows)
 
     def subset_settings(self, name: str) -> dict[str, Any]:
         """Return the settings a subset was made with."""
-        return dict(subsets.read_record(self._path, name).settings)
+        return dict(subsets.read_record(self._location, name).settings)
 
     def add_subset(self, name: str, row_ids: ArrayLike, *, settings: Mapping[str, Any]) -> None:
         """Store row ids under a name. The same ids and settings again change nothing.
@@ -302,7 +310,7 @@ class Split:
         ids = _row_ids(row_ids, self.n_rows)
         if len(ids) and (np.diff(ids) <= 0).any():
             raise DataError(f"the row ids of subset {name!r} must be ascending and unique")
-        subsets.write(self._path, name, ids, settings, self.digest)
+        subsets.write(self._location, name, ids, settings, self.digest)
 
 
 def _row_ids(values: ArrayLike, n_rows: int) -> IntArray:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from ltstore.atomic import TEMPORARY_SUFFIX, clear_leftovers, write_json
+from ltstore.atomic import TEMPORARY_SUFFIX
 from ltstore.errors import (
     ConfigError,
     IncompleteStoreError,
@@ -14,7 +16,9 @@ from ltstore.errors import (
     StoreExistsError,
     StoreFormatError,
     StoreNotFoundError,
+    StoreReadError,
 )
+from ltstore.storage import FileLocation, Location, open_location, write_json
 from ltstore.store.format import (
     ATTRIBUTE,
     DTYPES,
@@ -39,18 +43,23 @@ ArtefactKind = Literal["indexes", "stats", "synthetic"]
 class Store:
     """An open store. Made by `create_store` and `open_store`; holds no file open."""
 
-    def __init__(self, path: Path, root: RootRecord) -> None:
-        self._path = path
+    def __init__(self, location: Location, root: RootRecord) -> None:
+        self._location = location
         self._root = root
 
     def __repr__(self) -> str:
         splits = ", ".join(self.splits) or "no splits"
-        return f"<Store {str(self._path)!r}: {splits}; {len(self.class_names)} classes>"
+        return f"<Store {str(self._location)!r}: {splits}; {len(self.class_names)} classes>"
+
+    @property
+    def location(self) -> Location:
+        """Where it lies; `str` of it is what `open_store` takes."""
+        return self._location
 
     @property
     def path(self) -> Path:
-        """Its directory."""
-        return self._path
+        """Its directory; ConfigError where it lies in an object store."""
+        return self._location.path
 
     @property
     def record(self) -> RootRecord:
@@ -75,12 +84,12 @@ class Store:
     @property
     def splits(self) -> tuple[str, ...]:
         """Names of the splits there are, sorted; incomplete ones too."""
-        return tuple(name for name in _groups(self._path) if name not in RESERVED_NAMES)
+        return tuple(name for name in _groups(self._location) if name not in RESERVED_NAMES)
 
     @property
     def synthetic_names(self) -> tuple[str, ...]:
         """Names of the materialised synthetic splits there are, sorted; incomplete ones too."""
-        return _groups(self._path / "synthetic")
+        return _groups(self._location / "synthetic")
 
     def split(self, name: str, *, allow_incomplete: bool = False) -> Split:
         """Return a split.
@@ -98,31 +107,33 @@ class Store:
         IncompleteStoreError
             It is not complete.
         """
-        return self._open(self._split_path(name, synthetic=False), name, self.splits, allow_incomplete)
+        return self._open(self._split_location(name, synthetic=False), name, self.splits, allow_incomplete)
 
     def synthetic(self, name: str, *, allow_incomplete: bool = False) -> Split:
         """Return a materialised synthetic split: like `split`, from synthetic/NAME."""
-        return self._open(self._split_path(name, synthetic=True), name, self.synthetic_names, allow_incomplete)
+        return self._open(
+            self._split_location(name, synthetic=True), name, self.synthetic_names, allow_incomplete
+        )
 
-    def _open(self, path: Path, name: str, known: tuple[str, ...], allow_incomplete: bool) -> Split:
+    def _open(self, location: Location, name: str, known: tuple[str, ...], allow_incomplete: bool) -> Split:
         if name not in known:
             there = ", ".join(known) or "none"
-            what = "synthetic rows" if path.parent.name == "synthetic" else "split"
-            raise StoreNotFoundError(f"{self._path} has no {what} {name!r}; there are: {there}")
-        split = Split(path, name, self._root)
+            what = "synthetic rows" if location.parent.name == "synthetic" else "split"
+            raise StoreNotFoundError(f"{self._location} has no {what} {name!r}; there are: {there}")
+        split = Split(location, name, self._root)
         if not split.complete and not allow_incomplete:
             raise IncompleteStoreError(
-                f"{path} is not complete: {len(split.commits)} of {split.plan.n_shards} shards are written; "
+                f"{location} is not complete: {len(split.commits)} of {split.plan.n_shards} shards are written; "
                 "run the same command again to finish it"
             )
         return split
 
-    def _split_path(self, name: str, *, synthetic: bool) -> Path:
+    def _split_location(self, name: str, *, synthetic: bool) -> Location:
         if synthetic:
-            return self.artefact_path("synthetic", name)
+            return self._location / "synthetic" / validate_name(name, "synthetic")
         if validate_name(name, "split") in RESERVED_NAMES:
             raise ConfigError(f"a split cannot be named {name!r}: the store keeps its artefacts there")
-        return self._path / name
+        return self._location / name
 
     def begin_split(
         self,
@@ -166,7 +177,7 @@ class Store:
         StoreWriteError
             The store cannot be written.
         """
-        path = self._split_path(name, synthetic=synthetic)
+        location = self._split_location(name, synthetic=synthetic)
         if dtype not in DTYPES:
             raise ConfigError(f"dtype must be one of {', '.join(DTYPES)}, found {dtype!r}")
         plan = plan_shards(n_rows, rows_per_shard)
@@ -178,46 +189,63 @@ class Store:
             source_digest=source_digest,
             settings=plain_json(settings, "split settings"),
         )
-        group = self._path / "synthetic" / GROUP_FILE
+        group = self._location / "synthetic" / GROUP_FILE
         if synthetic and not group.exists():
             write_json(group, group_document())
-        clear_leftovers(self._path / GROUP_FILE)
-        return SplitWriter(path, name, self._root, wanted, auto_plan=rows_per_shard == "auto")
+        (self._location / GROUP_FILE).clear_leftovers()
+        return SplitWriter(location, name, self._root, wanted, auto_plan=rows_per_shard == "auto")
 
-    def artefact_path(self, kind: ArtefactKind, name: str) -> Path:
-        """Return where an artefact lies: PATH/kind/name, with a validated name; nothing is created."""
+    def artefact_location(self, kind: ArtefactKind) -> FileLocation:
+        """Return the directory of the artefacts of a kind; nothing is created.
+
+        STORE/kind; for a store behind a URL, whose indexes and moments must be files of this machine all the same,
+        a directory for that URL below ``$LTSTORE_CACHE``, by default ``~/.cache/ltstore``.
+        """
         if kind not in RESERVED_NAMES:
             raise ConfigError(f"artefact kind must be one of {', '.join(RESERVED_NAMES)}, found {kind!r}")
-        return self._path / kind / validate_name(name, kind)
+        if isinstance(self._location, FileLocation):
+            return self._location / kind
+        cache = os.environ.get("LTSTORE_CACHE") or Path(
+            os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "ltstore"
+        )
+        digest = hashlib.sha256(str(self._location).encode()).hexdigest()[:16]
+        return FileLocation(Path(cache) / digest / kind)
+
+    def artefact_path(self, kind: ArtefactKind, name: str) -> Path:
+        """Return where an artefact lies, with a validated name; nothing is created."""
+        return self.artefact_location(kind).path / validate_name(name, kind)
 
 
-def _groups(path: Path) -> tuple[str, ...]:
+def _groups(location: Location) -> tuple[str, ...]:
     """Names of the groups of ours in a directory, sorted, damaged ones too; foreign groups are passed over."""
     found = []
-    for entry in sorted(path.glob(f"*/{GROUP_FILE}")):
-        name = entry.parent.name
+    for name in location.child_names():
         if name.endswith(TEMPORARY_SUFFIX):
             continue
         try:
             validate_name(name, "split")
-            attributes = read_json(entry).get("attributes", {})
+            attributes = read_json(location / name / GROUP_FILE).get("attributes", {})
             ours = not isinstance(attributes, dict) or ATTRIBUTE in attributes
-        except ConfigError:
+        except (ConfigError, FileNotFoundError):
             continue
-        except (LtstoreError, OSError):
+        except StoreReadError:
+            if location.n_parallel > 1:  # a service that fails: the list would be wrong
+                raise
+            ours = (location / name / GROUP_FILE).exists()
+        except LtstoreError:
             ours = True  # damaged: listed, and named by whoever opens it
         if ours:
             found.append(name)
     return tuple(found)
 
 
-def create_store(path: str | Path, *, encoder: EncoderIdentity, class_names: Sequence[str]) -> Store:
+def create_store(path: str | Path | Location, *, encoder: EncoderIdentity, class_names: Sequence[str]) -> Store:
     """Create an empty store.
 
     Parameters
     ----------
-    path : path
-        Nothing, or an empty directory; parents are made.
+    path : path, URL or Location
+        Nothing, or an empty directory; parents are made. See `ltstore.storage.open_location`.
     encoder : EncoderIdentity
     class_names : sequence of str
 
@@ -228,13 +256,11 @@ def create_store(path: str | Path, *, encoder: EncoderIdentity, class_names: Seq
     StoreWriteError
         It cannot be written.
     """
-    path = Path(path)
-    if path.is_dir():
-        found = [entry.name for entry in path.iterdir() if not entry.name.endswith(TEMPORARY_SUFFIX)]
-        if found:
-            raise StoreExistsError(f"{path} is not empty (it has {sorted(found)[0]}): choose another path")
-    elif path.exists():
-        raise StoreExistsError(f"{path} is a file: choose another path for the store")
+    location = open_location(path)
+    if location.exists():
+        raise StoreExistsError(f"{location} is a file: choose another path for the store")
+    if found := [name for name in location.child_names() if not name.endswith(TEMPORARY_SUFFIX)]:
+        raise StoreExistsError(f"{location} is not empty (it has {found[0]}): choose another path")
     if isinstance(class_names, str) or not all(isinstance(name, str) for name in class_names):
         raise ConfigError("class_names must be a list of strings")
     try:
@@ -243,21 +269,26 @@ def create_store(path: str | Path, *, encoder: EncoderIdentity, class_names: Seq
         raise ConfigError(f"class names must be valid Unicode: {err}") from err
     root = RootRecord(encoder=encoder, class_names=tuple(class_names))
     document = group_document(root.to_json())
-    checked = RootRecord.from_json(root.to_json(), str(path))
+    checked = RootRecord.from_json(root.to_json(), str(location))
     try:
-        write_json(path / GROUP_FILE, document, exclusive=True)
+        write_json(location / GROUP_FILE, document, exclusive=True)
     except StoreExistsError as err:
-        raise StoreExistsError(f"{path} has just been made by another process: open it") from err
-    return Store(path, checked)
+        raise StoreExistsError(f"{location} has just been made by another process: open it") from err
+    return Store(location, checked)
 
 
-def is_store(path: str | Path) -> bool:
+def is_store(path: str | Path | Location) -> bool:
     """Whether a store has been begun at `path`; it may still be damaged, or of a newer format."""
-    return (Path(path) / GROUP_FILE).is_file()
+    return (open_location(path) / GROUP_FILE).exists()
 
 
-def open_store(path: str | Path) -> Store:
+def open_store(path: str | Path | Location) -> Store:
     """Open a store.
+
+    Parameters
+    ----------
+    path : path, URL or Location
+        See `ltstore.storage.open_location`.
 
     Raises
     ------
@@ -266,10 +297,10 @@ def open_store(path: str | Path) -> Store:
     StoreFormatError
         It is not a store, is damaged, or was written in a newer format.
     """
-    path = Path(path)
-    where = path / GROUP_FILE
-    if not path.exists():
-        raise StoreNotFoundError(f"there is no store at {path}: make one with ltstore ingest or import")
-    if not where.is_file():
-        raise StoreFormatError(f"{path} is not a store: it has no {GROUP_FILE}")
-    return Store(path, RootRecord.from_json(read_attribute(where), str(where)))
+    location = open_location(path)
+    where = location / GROUP_FILE
+    if not where.exists():
+        if location.path.exists() if isinstance(location, FileLocation) else location.child_names():
+            raise StoreFormatError(f"{location} is not a store: it has no {GROUP_FILE}")
+        raise StoreNotFoundError(f"there is no store at {location}: make one with ltstore ingest or import")
+    return Store(location, RootRecord.from_json(read_attribute(where), str(where)))

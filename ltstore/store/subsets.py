@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ltstore.atomic import TEMPORARY_SUFFIX, atomic_directory, write_bytes, write_json
+from ltstore.atomic import TEMPORARY_SUFFIX, encode_json
 from ltstore.errors import StoreExistsError, StoreFormatError, StoreNotFoundError
+from ltstore.storage import Location, write_json
 from ltstore.store.format import (
     ATTRIBUTE,
     GROUP_FILE,
@@ -25,15 +25,20 @@ from ltstore.store.shard import as_bytes, crc32c
 from ltstore.types import IntArray
 
 
-def subset_path(split: Path, name: str) -> Path:
-    """Return the directory of a subset."""
+def subset_location(split: Location, name: str) -> Location:
+    """Return where a subset lies."""
     return split / "subsets" / validate_name(name, "subset")
 
 
-def names(split: Path) -> tuple[str, ...]:
+def names(split: Location) -> tuple[str, ...]:
     """Return the names of the subsets of a split, sorted."""
-    found = (entry.parent.name for entry in (split / "subsets").glob(f"*/{GROUP_FILE}"))
-    return tuple(sorted(name for name in found if not name.endswith(TEMPORARY_SUFFIX)))
+    directory = split / "subsets"
+    found = [name for name in directory.child_names() if name != GROUP_FILE and not name.startswith(".")]
+    return tuple(
+        name
+        for name in found
+        if not name.endswith(TEMPORARY_SUFFIX) and (directory / name / GROUP_FILE).exists()
+    )
 
 
 def ids_digest(ids: IntArray) -> str:
@@ -41,9 +46,9 @@ def ids_digest(ids: IntArray) -> str:
     return "sha256:" + hashlib.sha256(np.ascontiguousarray(ids, "<i8").data).hexdigest()
 
 
-def read_record(split: Path, name: str) -> SubsetRecord:
+def read_record(split: Location, name: str) -> SubsetRecord:
     """Return how a subset was made; StoreNotFoundError lists those that are there."""
-    where = subset_path(split, name) / GROUP_FILE
+    where = subset_location(split, name) / GROUP_FILE
     try:
         return SubsetRecord.from_json(read_attribute(where), str(where))
     except FileNotFoundError as err:
@@ -51,43 +56,51 @@ def read_record(split: Path, name: str) -> SubsetRecord:
         raise StoreNotFoundError(f"{split} has no subset {name!r}; there are: {known}") from err
 
 
-def read(split: Path, name: str, n_rows: int) -> IntArray:
+def read(split: Location, name: str, n_rows: int) -> IntArray:
     """Return the row ids of a subset, validated: int64, ascending, unique, in 0..n_rows-1."""
     from ltstore.store.zarr_arrays import read_array
 
     record = read_record(split, name)
-    path = subset_path(split, name)
-    ids = read_array(path, slice(None))
+    location = subset_location(split, name)
+    ids = read_array(location, slice(None))
     if ids.ndim != 1 or ids.dtype != np.int64:
-        raise StoreFormatError(f"{path} must be int64 row ids, found {ids.dtype} of shape {ids.shape}")
+        raise StoreFormatError(f"{location} must be int64 row ids, found {ids.dtype} of shape {ids.shape}")
     if len(ids) and (ids[0] < 0 or ids[-1] >= n_rows or (np.diff(ids) <= 0).any()):
-        raise StoreFormatError(f"{path} must be ascending row ids in 0..{n_rows - 1}: the subset is damaged")
+        raise StoreFormatError(
+            f"{location} must be ascending row ids in 0..{n_rows - 1}: the subset is damaged"
+        )
     if ids_digest(ids) != record.ids_digest:
-        raise StoreFormatError(f"{path} holds other row ids than it was made with: the subset is damaged")
+        raise StoreFormatError(f"{location} holds other row ids than it was made with: the subset is damaged")
     return ids
 
 
-def write(split: Path, name: str, ids: IntArray, settings: Mapping[str, Any], split_digest: str) -> None:
+def write(split: Location, name: str, ids: IntArray, settings: Mapping[str, Any], split_digest: str) -> None:
     """Store row ids under a name, whole or not at all."""
     from ltstore.store.zarr_arrays import array_document
 
-    path = subset_path(split, name)
+    location = subset_location(split, name)
     record = SubsetRecord(
         split_digest=split_digest, ids_digest=ids_digest(ids), settings=plain_json(settings, "subset settings")
     )
-    if path.exists():
-        if read_record(split, name) == record:
-            return
-        raise StoreExistsError(
-            f"{split} has a subset {name!r} with other rows or settings: choose another name"
-        )
-    if not (path.parent / GROUP_FILE).exists():
-        write_json(path.parent / GROUP_FILE, group_document())
-    chunk = max(len(ids), 1)
-    document = array_document((len(ids),), "int64", (chunk,), None)
-    document["attributes"][ATTRIBUTE] = record.to_json()
-    with atomic_directory(path) as new:
-        write_json(new / GROUP_FILE, seal(document))
+    group = split / "subsets" / GROUP_FILE
+    (split / "subsets").make_directory()
+    lock = (split / "subsets").lock()
+    try:
+        if (location / GROUP_FILE).exists():
+            if read_record(split, name) == record:
+                return
+            raise StoreExistsError(
+                f"{split} has a subset {name!r} with other rows or settings: choose another name"
+            )
+        if not group.exists():
+            write_json(group, group_document())
+        chunk = max(len(ids), 1)
+        document = array_document((len(ids),), "int64", (chunk,), None)
+        document["attributes"][ATTRIBUTE] = record.to_json()
+        files: dict[str, list[Any]] = {}
         if len(ids):
             data = as_bytes(np.ascontiguousarray(ids, "<i8"))
-            write_bytes(new / "c" / "0", data.tobytes() + crc32c(data).to_bytes(4, "little"))
+            files["c/0"] = [data.data, crc32c(data).to_bytes(4, "little")]
+        location.write_group({**files, GROUP_FILE: [encode_json(seal(document))]})
+    finally:
+        lock.release()

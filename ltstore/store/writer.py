@@ -10,16 +10,14 @@ import hashlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ltstore.atomic import atomic_file, fsync_directory, write_json
 from ltstore.errors import (
     DataError,
     IncompleteStoreError,
@@ -29,6 +27,7 @@ from ltstore.errors import (
     StoreFormatError,
     StoreWriteError,
 )
+from ltstore.storage import Location, write_json
 from ltstore.store.format import (
     ARRAYS,
     COMPLETE,
@@ -39,12 +38,11 @@ from ltstore.store.format import (
     group_document,
     read_attribute,
 )
-from ltstore.store.lock import WriterLock
-from ltstore.store.parts import encode_part, part_path
+from ltstore.store.parts import encode_part, part_location
 from ltstore.store.plan import CHUNK_ROWS, ShardPlan
-from ltstore.store.reader import shard_path
+from ltstore.store.reader import shard_location
 from ltstore.store.shard import as_bytes, encode_shard
-from ltstore.store.split import Split, commit_path, commits_digest, read_commits
+from ltstore.store.split import Split, commit_location, commits_digest, read_commits
 from ltstore.types import UNLABELLED, ByteArray, FloatArray, IntArray, RowStatus
 
 # Settings that say where things lay, not what they were: a resumed run may find them elsewhere.
@@ -58,36 +56,39 @@ class SplitWriter:
     called from several threads at once, each with a shard of its own.
     """
 
-    def __init__(self, path: Path, name: str, root: RootRecord, wanted: SplitRecord, auto_plan: bool) -> None:
-        self._path = path
+    def __init__(
+        self, location: Location, name: str, root: RootRecord, wanted: SplitRecord, auto_plan: bool
+    ) -> None:
+        self._location = location
         self._name = name
         self._root = root
-        _make_directories([path])
-        self._lock = WriterLock(path)
+        location.make_directory()
+        self._lock = location.lock()
         try:
             self._record = self._begin(wanted, auto_plan)
-            self._done = set(read_commits(path, self._record.plan))
+            self._done = set(read_commits(location, self._record.plan))
         except BaseException:
             self._lock.release()
             raise
         self._guard = threading.Lock()
 
     def _begin(self, wanted: SplitRecord, auto_plan: bool) -> SplitRecord:
-        where = self._path / GROUP_FILE
+        where = self._location / GROUP_FILE
         if where.exists():
             found = SplitRecord.from_json(read_attribute(where), str(where))
             if auto_plan:  # no opinion: keep the plan the split was begun with
                 wanted = replace(wanted, rows_per_shard=found.rows_per_shard, chunk_rows=found.chunk_rows)
             if different := _differences(found, wanted):
                 raise PlanMismatchError(
-                    f"{self._path} was begun with another plan ({'; '.join(different)}): "
+                    f"{self._location} was begun with another plan ({'; '.join(different)}): "
                     "run it as it was begun, or write to another split"
                 )
             return found
-        if orphans := sorted((self._path / "commits").glob("*.json")):
+        names = (self._location / "commits").child_names()
+        if orphans := [name for name in names if name.endswith(".json")]:
             raise StoreFormatError(
                 f"{where} is missing, and {len(orphans)} shards were written under it: restore it from a copy, or move "
-                f"{self._path} away and write the split again"
+                f"{self._location} away and write the split again"
             )
         self._create(wanted)
         return wanted
@@ -97,8 +98,9 @@ class SplitWriter:
         from ltstore.store.zarr_arrays import array_document
 
         plan, n_features = record.plan, self._root.encoder.n_features
-        directories = [self._path / name for name in (*ARRAYS, "rows", "commits")]
-        _make_directories([*directories, *(self._path / name / "c" for name in ARRAYS)])
+        directories = [self._location / name for name in (*ARRAYS, "rows", "commits")]
+        for directory in (*directories, *(self._location / name / "c" for name in ARRAYS)):
+            directory.make_directory()
         for name, dtype, row_shape in (
             ("embeddings", record.dtype, (n_features,)),
             ("labels", "int64", ()),
@@ -110,10 +112,10 @@ class SplitWriter:
                 (plan.chunk_rows, *row_shape),
                 (plan.rows_per_shard, *row_shape),
             )
-            write_json(self._path / name / GROUP_FILE, document)
-        for directory in (self._path, self._path.parent):
-            _sync(directory)
-        write_json(self._path / GROUP_FILE, group_document(record.to_json()))
+            write_json(self._location / name / GROUP_FILE, document)
+        for directory in (self._location, self._location.parent):
+            directory.sync()
+        write_json(self._location / GROUP_FILE, group_document(record.to_json()))
 
     @property
     def plan(self) -> ShardPlan:
@@ -170,10 +172,9 @@ class SplitWriter:
         """
         began = time.perf_counter()
         start, stop = self.plan.shard_range(shard)
-        if not self._lock.held:
-            raise StoreWriteError(f"the writer of {self._path} is closed: begin the split again")
+        self._check_lock()
         if shard in self._done:
-            raise StoreExistsError(f"shard {shard} of {self._path} is written already")
+            raise StoreExistsError(f"shard {shard} of {self._location} is written already")
         n = stop - start
         X = np.asarray(embeddings)
         if X.shape != (n, self._root.encoder.n_features) or X.dtype.kind != "f":
@@ -192,12 +193,12 @@ class SplitWriter:
         columns: dict[str, NDArray[Any]] = {"embeddings": stored, "labels": y, "status": reasons}
         files = {}
         for name, column in columns.items():
-            target = shard_path(self._path / name, shard, column.ndim)
+            target = shard_location(self._location / name, shard, column.ndim)
             pieces = encode_shard(column, self.plan.chunk_rows, self.plan.chunks_per_shard)
             files[name] = _write(target, pieces)
             if column.ndim > 1:
-                _sync(target.parent.parent)  # the shard's own directory is new in it
-        files["rows"] = _write(part_path(self._path, shard), [np.frombuffer(part, np.uint8)])
+                target.parent.parent.sync()  # the shard's own directory is new in it
+        files["rows"] = _write(part_location(self._location, shard), [np.frombuffer(part, np.uint8)])
         counts = Counter(RowStatus(value).name for value in reasons[reasons != RowStatus.OK].tolist())
         commit = CommitRecord(
             shard=shard,
@@ -208,9 +209,16 @@ class SplitWriter:
             zero_norm=zero_norm,
             timings={**{k: float(v) for k, v in (timings or {}).items()}, "store": time.perf_counter() - began},
         )
-        write_json(commit_path(self._path, shard), commit.to_json())
+        self._check_lock()  # a lease can be lost in the meantime
+        write_json(commit_location(self._location, shard), commit.to_json())
         with self._guard:
             self._done.add(shard)
+
+    def _check_lock(self) -> None:
+        if not self._lock.held:
+            raise StoreWriteError(
+                f"the writer of {self._location} is closed, or has lost its lock: begin the split again"
+            )
 
     def _labels(self, labels: ArrayLike, n: int) -> IntArray:
         y = np.asarray(labels)
@@ -236,15 +244,15 @@ class SplitWriter:
         """
         if pending := self.pending:
             raise IncompleteStoreError(
-                f"{len(pending)} of {self.plan.n_shards} shards of {self._path} are not written, first {pending[0]}"
+                f"{len(pending)} of {self.plan.n_shards} shards of {self._location} are not written, first {pending[0]}"
             )
         if self._record.state != COMPLETE:
-            commits = read_commits(self._path, self.plan)
+            commits = read_commits(self._location, self.plan)
             digest = commits_digest(list(commits.values()))
             self._record = replace(self._record, state=COMPLETE, digest=digest)
-            write_json(self._path / GROUP_FILE, group_document(self._record.to_json()))
+            write_json(self._location / GROUP_FILE, group_document(self._record.to_json()))
         self.close()
-        return Split(self._path, self._name, self._root)
+        return Split(self._location, self._name, self._root)
 
     def close(self) -> None:
         """Give the lock back; what is written stays, and the split can be resumed."""
@@ -321,28 +329,17 @@ def _largest_bits(X: NDArray[np.floating[Any]]) -> tuple[NDArray[np.unsignedinte
     return largest, infinity
 
 
-def _write(path: Path, pieces: Iterable[FloatArray | ByteArray]) -> dict[str, Any]:
+def _write(location: Location, pieces: Iterable[FloatArray | ByteArray]) -> dict[str, Any]:
     """Write a file atomically, piece by piece; return its size and digest."""
     state, n_bytes = hashlib.sha256(), 0
-    with atomic_file(path) as handle:
+
+    def hashed() -> Iterator[memoryview]:
+        nonlocal n_bytes
         for piece in pieces:
-            data = as_bytes(piece)
-            handle.write(data.data)
-            state.update(data.data)
+            data = as_bytes(piece).data
+            state.update(data)
             n_bytes += len(data)
+            yield data
+
+    location.write(hashed())
     return {"sha256": state.hexdigest(), "n_bytes": n_bytes}
-
-
-def _make_directories(paths: Sequence[Path]) -> None:
-    for path in paths:
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as err:
-            raise StoreWriteError(f"cannot write {path}: {err.strerror or err}") from err
-
-
-def _sync(directory: Path) -> None:
-    try:
-        fsync_directory(directory)
-    except OSError as err:
-        raise StoreWriteError(f"cannot write {directory}: {err.strerror or err}") from err

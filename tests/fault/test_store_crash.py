@@ -124,7 +124,7 @@ def test_a_crash_at_every_write_point_then_resume(tmp_path: Path, error: Callabl
     n_calls = count_calls(tmp_path / "whole")
     expected = tree(tmp_path / "whole")
     assert n_calls > 60
-    for budget in range(n_calls):
+    for budget in range(n_calls - 1):  # the last call removes a lock file, whose failure is no error
         path = tmp_path / f"s{budget}"
         with pytest.MonkeyPatch.context() as patch:
             Power(patch, budget, error)

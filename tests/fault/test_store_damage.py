@@ -67,7 +67,7 @@ def test_a_flipped_byte_is_located(tmp_path: Path) -> None:
     from ltstore.store.format import SplitRecord, read_attribute
 
     store = made_store(tmp_path / "s", 5000, 2048)
-    record = SplitRecord.from_json(read_attribute(store.path / "train" / GROUP_FILE), "")
+    record = SplitRecord.from_json(read_attribute(store.location / "train" / GROUP_FILE), "")
     assert record.chunk_rows == 1024
     shard = store.path / "train" / "embeddings" / "c" / "1" / "0"
     data = bytearray(shard.read_bytes())

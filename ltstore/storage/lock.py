@@ -1,4 +1,4 @@
-"""The writer's lock of a split: one process at a time, and it vanishes with the process."""
+"""The writer's lock of a directory: one process at a time, and it vanishes with the process."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pathlib import Path
 from ltstore.errors import StoreBusyError, StoreWriteError
 
 LOCK_FILE = ".lock"
-_held: weakref.WeakSet[WriterLock] = weakref.WeakSet()
+_held: weakref.WeakSet[FileLock] = weakref.WeakSet()
 
 
-class WriterLock:
+class FileLock:
     """Holds `<directory>/.lock` from construction to `release`.
 
     An flock, so that the kernel drops it when the holder dies; the file names the holder for whoever is

@@ -1,0 +1,136 @@
+"""Files of this machine."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ltstore.atomic import (
+    TEMPORARY_SUFFIX,
+    atomic_directory,
+    atomic_file,
+    clear_leftovers,
+    fsync_directory,
+    write_bytes,
+)
+from ltstore.errors import StoreReadError, StoreWriteError
+from ltstore.storage.location import Location, WriterLock
+from ltstore.types import ByteArray
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+
+class FileLocation(Location):
+    """A path."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __truediv__(self, name: str) -> FileLocation:
+        return FileLocation(self._path / name)
+
+    def __str__(self) -> str:
+        return str(self._path)
+
+    @property
+    def path(self) -> Path:
+        """The path."""
+        return self._path
+
+    @property
+    def name(self) -> str:
+        return self._path.name
+
+    @property
+    def parent(self) -> FileLocation:
+        return FileLocation(self._path.parent)
+
+    def exists(self) -> bool:
+        return self._path.is_file()
+
+    def child_names(self) -> list[str]:
+        try:
+            return sorted(entry.name for entry in self._path.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as err:
+            raise self._unreadable(err) from err
+
+    def leftovers(self) -> list[str]:
+        found = self._path.rglob("*" + TEMPORARY_SUFFIX)
+        return sorted(str(leftover.relative_to(self._path)) for leftover in found)
+
+    def _unreadable(self, err: OSError) -> StoreReadError:
+        return StoreReadError(f"cannot read {self._path}: {err.strerror or err}")
+
+    def read(self, limit: int | None = None) -> bytes:
+        try:
+            with self._path.open("rb") as handle:
+                size = os.fstat(handle.fileno()).st_size  # read(limit) would allocate the limit
+                return handle.read(-1 if limit is None else min(limit, size))
+        except FileNotFoundError:
+            raise
+        except OSError as err:
+            raise self._unreadable(err) from err
+
+    def view(self) -> ByteArray:
+        try:
+            with self._path.open("rb") as handle:
+                if not os.fstat(handle.fileno()).st_size:
+                    return np.empty(0, np.uint8)
+                return np.frombuffer(mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+        except FileNotFoundError:
+            raise
+        except (OSError, ValueError) as err:
+            raise StoreReadError(f"cannot read {self._path}: {getattr(err, 'strerror', None) or err}") from err
+
+    def write(self, pieces: Iterable[Buffer]) -> None:
+        with atomic_file(self._path) as handle:
+            for piece in pieces:
+                handle.write(piece)
+
+    def write_group(self, files: Mapping[str, Sequence[Buffer]]) -> None:
+        with atomic_directory(self._path) as new:
+            for name, pieces in files.items():
+                FileLocation(new / name).write(pieces)
+
+    def create(self, data: bytes) -> None:
+        write_bytes(self._path, data, exclusive=True)
+
+    def remove(self) -> None:
+        try:
+            self._path.unlink(missing_ok=True)
+            fsync_directory(self._path.parent)
+        except FileNotFoundError:
+            return
+        except OSError as err:
+            raise self._unwritable(err) from err
+
+    def make_directory(self) -> None:
+        try:
+            self._path.mkdir(parents=True, exist_ok=True)
+        except OSError as err:
+            raise self._unwritable(err) from err
+
+    def sync(self) -> None:
+        try:
+            fsync_directory(self._path)
+        except OSError as err:
+            raise self._unwritable(err) from err
+
+    def _unwritable(self, err: OSError) -> StoreWriteError:
+        return StoreWriteError(f"cannot write {self._path}: {err.strerror or err}")
+
+    def lock(self) -> WriterLock:
+        from ltstore.storage.lock import FileLock
+
+        return FileLock(self._path)
+
+    def clear_leftovers(self) -> None:
+        clear_leftovers(self._path)
