@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 
+from support.object_server import ObjectServer, object_server
 from support.shell import Shell
 
 # A busy machine is no failure: no test is judged by the clock alone.
@@ -29,3 +31,18 @@ def real_data() -> Path:
 def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
     """The command line, run in this process."""
     return Shell(monkeypatch, capsys)
+
+
+@pytest.fixture(scope="session")
+def started_server() -> Iterator[ObjectServer]:
+    """An S3 server on loopback, one a session."""
+    with object_server() as server:
+        yield server
+
+
+@pytest.fixture
+def server(started_server: ObjectServer) -> Iterator[ObjectServer]:
+    """The S3 server, without faults."""
+    started_server.reset()
+    yield started_server
+    started_server.reset()

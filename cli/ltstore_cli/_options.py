@@ -7,7 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-StorePath = Annotated[Path, typer.Argument(metavar="STORE", help="The store, NAME.zarr.", show_default=False)]
+StorePath = Annotated[
+    str,
+    typer.Argument(metavar="STORE", help="The store: NAME.zarr, or s3://BUCKET/NAME.zarr.", show_default=False),
+]
 SourceArgument = Annotated[
     str,
     typer.Argument(

@@ -198,7 +198,7 @@ def left_out(n_ignored: Mapping[str, int]) -> None:
         note(f"left out: {', '.join(found)}")
 
 
-def ingest_summary(report: IngestReport, store: Path, split: str, encoder: Encoder) -> None:
+def ingest_summary(report: IngestReport, store: str, split: str, encoder: Encoder) -> None:
     """Print what an ingest did and what limited it."""
     shares = ", ".join(f"{stage} {share:.0%}" for stage, share in report.shares.items())
     kept = report.n_rows - report.n_encoded
@@ -287,7 +287,7 @@ def _state(split: Mapping[str, Any]) -> str:
     return f"{split['rows_written']:,} of {split['n_rows']:,} rows written; the same command again resumes"
 
 
-def verify_summary(report: VerifyReport, store: Path) -> None:
+def verify_summary(report: VerifyReport, store: str) -> None:
     """Print what `verify` found."""
     for problem in report.problems:
         parts = [problem.split or str(store), problem.array]

@@ -15,7 +15,7 @@ def evaluate(
     models: Annotated[
         list[Path], typer.Argument(metavar="MODEL...", help="Model directories.", show_default=False)
     ],
-    store: Annotated[Path, typer.Option(help="The store with the rows to be judged on.")],
+    store: Annotated[str, typer.Option(help="The store with the rows to be judged on.")],
     split: Annotated[str, typer.Option(help="Split of the store.")] = "test",
     subset: Subset = None,
     report: Annotated[Path | None, typer.Option(help="Write an HTML report to this file.")] = None,

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,9 +20,10 @@ from ltstore.encode.pipeline import (
     resolve_n_workers,
 )
 from ltstore.encode.pixels import NativePixels
-from ltstore.errors import ConfigError, EncoderMismatchError, StoreExistsError
+from ltstore.errors import ConfigError
 from ltstore.sources import check_present, none_there, relabelled
-from ltstore.store import SplitWriter, Store, create_store, is_store, open_store, plan_shards
+from ltstore.storage import Place, open_location
+from ltstore.store import SplitWriter, Store, is_store, open_or_create_store, open_store, plan_shards
 from ltstore.store.format import DTYPES, RESERVED_NAMES, validate_name
 from ltstore.store.plan import CHUNK_ROWS
 from ltstore.types import Encoder, ImageSource, Progress, RowStatus, no_progress
@@ -83,7 +83,7 @@ class IngestReport:
 def ingest(
     source: ImageSource,
     encoder: Encoder,
-    store_path: str | Path,
+    store_path: Place,
     split: str,
     *,
     batch_size: int | str = "auto",
@@ -101,7 +101,7 @@ def ingest(
         Its labels are mapped by class name onto the store's classes.
     encoder : Encoder
         Plain "pixels" takes its size from the store, or else from the source.
-    store_path : path
+    store_path : path, URL or Location
         Created where there is nothing.
     split : str
     batch_size, n_workers : int or "auto"
@@ -133,7 +133,7 @@ def ingest(
     began = time.perf_counter()
     batch, workers = _check_sizes(batch_size, n_workers)
     _check_split(split, dtype)
-    path = Path(store_path)
+    path = open_location(store_path)
     existing = open_store(path) if is_store(path) else None
     if existing is not None and class_names is not None and tuple(class_names) != existing.class_names:
         raise ConfigError(f"class_names differ from the classes of {path}: leave them out, or use a new store")
@@ -144,10 +144,9 @@ def ingest(
         existing.class_names if existing else tuple(source.class_names if class_names is None else class_names)
     )
     rows = relabelled(source, names)
-    store = existing or _created(path, encoder, names)
+    store = open_or_create_store(path, encoder=encoder.identity, class_names=names)
     if store.class_names != names:  # made by another process in this moment
         rows = relabelled(source, store.class_names)
-    _check_identity(store, encoder)
     n_batch = resolve_batch_size(batch, encoder)
     n_threads = resolve_n_workers(workers)
     seconds = dict.fromkeys(STAGES, 0.0)
@@ -278,25 +277,6 @@ def _shard_rows(rows_per_shard: int | str, store: Store, split: str, n_rows: int
     if fitting >= plan_shards(n_rows).rows_per_shard:
         return rows_per_shard
     return fitting // CHUNK_ROWS * CHUNK_ROWS or fitting
-
-
-def _check_identity(store: Store, encoder: Encoder) -> None:
-    if store.encoder != encoder.identity:
-        differences = "; ".join(store.encoder.differences(encoder.identity))
-        raise EncoderMismatchError(
-            f"{store.path} holds embeddings of another encoder (store / this run): {differences}; "
-            "use the same encoder, or another store"
-        )
-
-
-def _created(path: Path, encoder: Encoder, class_names: tuple[str, ...]) -> Store:
-    """Create the store, or open the one that another process made in this moment."""
-    try:
-        return create_store(path, encoder=encoder.identity, class_names=class_names)
-    except StoreExistsError:
-        if not is_store(path):
-            raise
-        return open_store(path)
 
 
 def _check_split(split: str, dtype: str) -> None:

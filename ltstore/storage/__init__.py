@@ -8,13 +8,22 @@ through `obstore_client` or `fsspec_client`.
 """
 
 from ltstore.storage.files import FileLocation
-from ltstore.storage.location import Location, WriterLock, is_url, open_location, parallel_map, write_json
+from ltstore.storage.location import (
+    Location,
+    Place,
+    WriterLock,
+    is_url,
+    open_location,
+    parallel_map,
+    write_json,
+)
 from ltstore.storage.objects import ObjectLocation
 
 __all__ = [
     "FileLocation",
     "Location",
     "ObjectLocation",
+    "Place",
     "WriterLock",
     "is_url",
     "open_location",

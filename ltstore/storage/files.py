@@ -83,7 +83,7 @@ class FileLocation(Location):
         try:
             with self._path.open("rb") as handle:
                 if not os.fstat(handle.fileno()).st_size:
-                    return np.empty(0, np.uint8)
+                    return np.frombuffer(b"", np.uint8)
                 return np.frombuffer(mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
         except FileNotFoundError:
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import secrets
@@ -11,6 +12,7 @@ import time
 import weakref
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ltstore.errors import LtstoreError, StoreBusyError, StoreWriteError
@@ -45,6 +47,7 @@ class Lease:
         self._where = str(location)
         self._nonce = secrets.token_hex(8)
         self._since = _now()
+        self._count = itertools.count()
         self._tag = self._take()
         self._renewed = time.monotonic()
         self._stop = threading.Event()
@@ -63,19 +66,20 @@ class Lease:
             "since": self._since,
             "renewed": _now(),
             "nonce": self._nonce,
+            "renewals": next(self._count),  # every renewal changes the object, whatever the clock says
         }
         return json.dumps(record).encode()
 
     def _take(self) -> str:
-        client, key = self._location.client, self._location.key
+        client, key, again = self._location.client, self._location.key, self._location.again
         try:
             for _ in range(3):
                 try:
-                    return client.create(key, self._record())
+                    return again(lambda: client.create(key, self._record()))
                 except FileExistsError:
                     pass
                 try:
-                    data, tag = client.read_tagged(key)
+                    data, tag = again(lambda: client.read_tagged(key))
                 except FileNotFoundError:  # given back in this moment
                     continue
                 holder = _parsed(data)
@@ -83,7 +87,7 @@ class Lease:
                     return tag
                 self._wait_for_end(holder, tag)
                 with suppress(FileExistsError):  # another one was first: look again
-                    return client.update(key, self._record(), tag)
+                    return again(partial(client.update, key, self._record(), tag))
         except (StoreBusyError, StoreWriteError):
             raise
         except Exception as err:
@@ -92,6 +96,7 @@ class Lease:
 
     def _wait_for_end(self, holder: dict[str, Any], tag: str) -> None:
         """Return once the holder is known to be gone; StoreBusyError where it is alive or may be."""
+        client, key, again = self._location.client, self._location.key, self._location.again
         if _is_dead_here(holder):
             return
         if _age(holder) > LEASE_SECONDS:  # by clocks that may differ: believe only what is seen
@@ -99,7 +104,7 @@ class Lease:
             while time.monotonic() - began < LEASE_SECONDS:
                 time.sleep(min(1.0, LEASE_SECONDS / 10))
                 try:
-                    if self._location.client.read_tagged(self._location.key)[1] != tag:
+                    if again(lambda: client.read_tagged(key))[1] != tag:
                         break
                 except FileNotFoundError:
                     return
@@ -133,7 +138,9 @@ class Lease:
     def _is_mine(self) -> bool:
         """Whether the object is ours after all: an update whose answer was lost meets itself."""
         try:
-            data, self._tag = self._location.client.read_tagged(self._location.key)
+            data, self._tag = self._location.again(
+                lambda: self._location.client.read_tagged(self._location.key)
+            )
         except Exception:  # noqa: BLE001
             return False
         return bool(_parsed(data).get("nonce") == self._nonce)

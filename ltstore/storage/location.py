@@ -123,6 +123,10 @@ class Location(ABC):
         """Remove what killed writers of this very name have left."""
 
 
+Place = str | Path | Location
+"""A path, a URL, or a location that is open already: see `open_location`."""
+
+
 def write_json(location: Location, document: Any, *, exclusive: bool = False) -> None:
     """Write JSON as `ltstore.atomic.write_json` does: equal data give equal bytes."""
     if exclusive:
@@ -139,12 +143,12 @@ def parallel_map(location: Location, function: Callable[[_T], _R], items: Iterab
         return list(pool.map(function, items))
 
 
-def is_url(place: str | Path | Location) -> bool:
+def is_url(place: Place) -> bool:
     """Whether a place is named by a URL (``s3://bucket/name``) and not by a path."""
     return isinstance(place, str) and _URL.match(place) is not None
 
 
-def open_location(place: str | Path | Location, options: Mapping[str, Any] | None = None) -> Location:
+def open_location(place: Place, options: Mapping[str, Any] | None = None) -> Location:
     """Return the location of a path or URL; nothing is touched yet.
 
     Parameters

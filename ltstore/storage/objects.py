@@ -119,11 +119,11 @@ class ObjectLocation(Location):
 
     def exists(self) -> bool:
         with self._reading():
-            return self._client.exists(self._key)
+            return self.again(lambda: self._client.exists(self._key))
 
     def child_names(self) -> list[str]:
         with self._reading():
-            return sorted(self._client.names(self._key))
+            return sorted(self.again(lambda: self._client.names(self._key)))
 
     def leftovers(self) -> list[str]:
         """Return nothing: a put that was cut short is never seen. (A bucket may keep its parts: see its lifecycle.)"""
@@ -131,16 +131,16 @@ class ObjectLocation(Location):
 
     def read(self, limit: int | None = None) -> bytes:
         with self._reading():
-            return bytes(self._again(lambda: self._client.read(self._key, limit)))
+            return bytes(self.again(lambda: self._client.read(self._key, limit)))
 
     def view(self) -> ByteArray:
         with self._reading():
-            return _as_array(self._again(lambda: self._client.read(self._key, None)))
+            return _as_array(self.again(lambda: self._client.read(self._key, None)))
 
     def read_end(self, n_bytes: int) -> tuple[ByteArray, int]:
         """Return at most the last `n_bytes`, and the size of all of it."""
         with self._reading():
-            data, size = self._again(lambda: self._client.read_end(self._key, n_bytes))
+            data, size = self.again(lambda: self._client.read_end(self._key, n_bytes))
         return _as_array(data), size
 
     def read_ranges(self, spans: Sequence[tuple[int, int]]) -> list[ByteArray]:
@@ -154,23 +154,24 @@ class ObjectLocation(Location):
         starts, stops = [start for start, _ in spans], [stop for _, stop in spans]
 
         def fetched() -> list[ByteArray]:
-            found = [
-                _as_array(data) for data in self._client.read_ranges(self._key, starts, stops)
-            ]
+            found = [_as_array(data) for data in self._client.read_ranges(self._key, starts, stops)]
             for data, start, stop in zip(found, starts, stops, strict=True):
                 if len(data) != stop - start:
                     raise EOFError(f"asked for bytes {start}..{stop}, got {len(data)}")
             return found
 
         with self._reading():
-            return self._again(fetched)
+            return self.again(fetched)
 
-    def _again(self, request: Callable[[], _T]) -> _T:
-        """Try a request that changes nothing several times: a body that breaks off is not retried by clients."""
+    def again(self, request: Callable[[], _T]) -> _T:
+        """Return what a request gives, tried several times: clients do not repeat one whose connection broke.
+
+        The request must do the same however often it is made.
+        """
         for attempt in range(READ_ATTEMPTS):
             try:
                 result = request()
-            except (FileNotFoundError, PermissionError):
+            except (FileNotFoundError, FileExistsError, PermissionError):
                 raise
             except Exception:
                 if attempt == READ_ATTEMPTS - 1:
@@ -181,8 +182,9 @@ class ObjectLocation(Location):
         raise AssertionError
 
     def write(self, pieces: Iterable[Buffer]) -> None:
+        held = list(pieces)
         with self._writing():
-            self._client.write(self._key, pieces)
+            self.again(lambda: self._client.write(self._key, held))
 
     def write_group(self, files: Mapping[str, Sequence[Buffer]]) -> None:
         for name, pieces in files.items():
@@ -191,15 +193,15 @@ class ObjectLocation(Location):
     def create(self, data: bytes) -> None:
         with self._writing():
             try:
-                self._client.create(self._key, data)
+                self.again(lambda: self._client.create(self._key, data))
             except FileExistsError as err:
                 # A put whose answer was lost is made again, and then meets itself.
-                if bytes(self._client.read(self._key, None)) != data:
+                if self.read() != data:
                     raise StoreExistsError(f"{self} is there already") from err
 
     def remove(self) -> None:
         with self._writing():
-            self._client.remove(self._key)
+            self.again(lambda: self._client.remove(self._key))
 
     def clear_leftovers(self) -> None:
         """Do nothing: there are none."""

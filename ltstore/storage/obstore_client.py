@@ -67,8 +67,14 @@ class ObstoreClient:
 
     def read_end(self, key: str, n_bytes: int) -> tuple[Buffer, int]:
         import obstore
+        from obstore.exceptions import GenericError
 
-        found = obstore.get(self._store, key, options={"range": {"suffix": n_bytes}})
+        try:
+            found = obstore.get(self._store, key, options={"range": {"suffix": n_bytes}})
+        except GenericError:
+            if obstore.head(self._store, key)["size"]:
+                raise
+            return b"", 0  # an empty object has no range
         return found.bytes(), int(found.meta["size"])
 
     def read_ranges(self, key: str, starts: Sequence[int], stops: Sequence[int]) -> Sequence[Buffer]:

@@ -12,7 +12,7 @@ from ltstore.store.format import FORMAT_VERSION
 from ltstore.store.info import store_info
 from ltstore.store.plan import ShardPlan, plan_shards
 from ltstore.store.split import Split
-from ltstore.store.store import Store, create_store, is_store, open_store
+from ltstore.store.store import Store, create_store, is_store, open_or_create_store, open_store
 from ltstore.store.view import RowView
 from ltstore.store.writer import SplitWriter
 
@@ -27,6 +27,7 @@ __all__ = [
     "VerifyReport",
     "create_store",
     "is_store",
+    "open_or_create_store",
     "open_store",
     "plan_shards",
     "store_info",

@@ -6,12 +6,11 @@ import hashlib
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from ltstore.atomic import TEMPORARY_SUFFIX
 from ltstore.errors import LtstoreError, StoreFormatError
-from ltstore.storage import Location, ObjectLocation
+from ltstore.storage import Location, ObjectLocation, Place
 from ltstore.store import subsets
 from ltstore.store.format import (
     ARRAYS,
@@ -77,7 +76,7 @@ class VerifyReport:
         return {"ok": self.ok, **asdict(self)}
 
 
-def verify(path: str | Path | Location, *, progress: Progress = no_progress) -> VerifyReport:
+def verify(path: Place, *, progress: Progress = no_progress) -> VerifyReport:
     """Check every byte of a store against the digests it was written with.
 
     Finds any changed bit in embeddings, labels, status and rows, and names array, shard, chunk and rows;

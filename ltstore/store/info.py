@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ltstore.atomic import TEMPORARY_SUFFIX
 from ltstore.errors import LtstoreError
-from ltstore.storage import Location
+from ltstore.storage import Place
 from ltstore.store.format import UNWRITTEN
 from ltstore.store.split import Split
 from ltstore.store.store import ArtefactKind, Store, open_store
@@ -19,7 +18,7 @@ from ltstore.types import UNLABELLED, IntArray, RowStatus
 SHOWN_FAILURES = 5
 
 
-def store_info(path: str | Path | Location) -> dict[str, Any]:
+def store_info(path: Place) -> dict[str, Any]:
     """Return everything a person wants to see of a store.
 
     Returns

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from ltstore.atomic import TEMPORARY_SUFFIX
 from ltstore.errors import (
     ConfigError,
+    EncoderMismatchError,
     IncompleteStoreError,
     LtstoreError,
     StoreExistsError,
@@ -18,7 +19,7 @@ from ltstore.errors import (
     StoreNotFoundError,
     StoreReadError,
 )
-from ltstore.storage import FileLocation, Location, open_location, write_json
+from ltstore.storage import FileLocation, Location, Place, open_location, write_json
 from ltstore.store.format import (
     ATTRIBUTE,
     DTYPES,
@@ -75,6 +76,15 @@ class Store:
     def encoder(self) -> EncoderIdentity:
         """The feature identity of every row in it."""
         return self._root.encoder
+
+    def require_encoder(self, encoder: EncoderIdentity) -> None:
+        """Raise EncoderMismatchError, naming the differences, unless embeddings of `encoder` may join these."""
+        if self.encoder != encoder:
+            differences = "; ".join(self.encoder.differences(encoder))
+            raise EncoderMismatchError(
+                f"{self._location} holds embeddings of another encoder (store / this run): {differences}; "
+                "use the same encoder, or another store"
+            )
 
     @property
     def format_version(self) -> int:
@@ -239,7 +249,7 @@ def _groups(location: Location) -> tuple[str, ...]:
     return tuple(found)
 
 
-def create_store(path: str | Path | Location, *, encoder: EncoderIdentity, class_names: Sequence[str]) -> Store:
+def create_store(path: Place, *, encoder: EncoderIdentity, class_names: Sequence[str]) -> Store:
     """Create an empty store.
 
     Parameters
@@ -277,12 +287,43 @@ def create_store(path: str | Path | Location, *, encoder: EncoderIdentity, class
     return Store(location, checked)
 
 
-def is_store(path: str | Path | Location) -> bool:
+def open_or_create_store(path: Place, *, encoder: EncoderIdentity, class_names: Sequence[str]) -> Store:
+    """Open the store at `path`, or create it; where another process creates it in this moment, open that one.
+
+    Raises
+    ------
+    EncoderMismatchError
+        It holds embeddings of another identity. Its class names may be others: look at them.
+    StoreExistsError, StoreFormatError, StoreWriteError
+        As in `create_store` and `open_store`.
+    """
+    try:
+        store = open_store(path)
+    except StoreNotFoundError:
+        store = _created(path, encoder, class_names)
+    except StoreFormatError:
+        if is_store(path):
+            raise
+        store = _created(path, encoder, class_names)
+    store.require_encoder(encoder)
+    return store
+
+
+def _created(path: Place, encoder: EncoderIdentity, class_names: Sequence[str]) -> Store:
+    try:
+        return create_store(path, encoder=encoder, class_names=class_names)
+    except StoreExistsError:
+        if not is_store(path):
+            raise
+        return open_store(path)
+
+
+def is_store(path: Place) -> bool:
     """Whether a store has been begun at `path`; it may still be damaged, or of a newer format."""
     return (open_location(path) / GROUP_FILE).exists()
 
 
-def open_store(path: str | Path | Location) -> Store:
+def open_store(path: Place) -> Store:
     """Open a store.
 
     Parameters

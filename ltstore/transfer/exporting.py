@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ltstore import provenance
 from ltstore.atomic import atomic_directory, write_json
 from ltstore.errors import ConfigError, DataError, StoreExistsError
+from ltstore.storage import Place
 from ltstore.store import Split, open_store
 from ltstore.transfer import sidecar, writing
 from ltstore.types import IntArray, Progress, RowStatus, no_progress
@@ -112,7 +113,7 @@ class Selection:
 
 
 def export_embeddings(
-    store_path: str | Path,
+    store_path: Place,
     out: str | Path,
     split: str,
     *,
@@ -127,7 +128,7 @@ def export_embeddings(
 
     Parameters
     ----------
-    store_path : path
+    store_path : path, URL or Location
     out : path
         A file (npy, npz, parquet, safetensors) or a directory (clip-retrieval, datacomp) that is not there yet.
     split : str
@@ -172,7 +173,7 @@ def export_embeddings(
     n_failed = int((~ok).sum())
     if n_failed and not skip_failed:
         raise DataError(
-            f"{n_failed} of {len(ids)} rows of {source.path} have no embedding: leave them out with --skip-failed"
+            f"{n_failed} of {len(ids)} rows of {source.location} have no embedding: leave them out with --skip-failed"
         )
     rows = Selection(source, ids[ok], progress)
     record = {

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ltstore.errors import ConfigError, DataError, EncoderMismatchError
+from ltstore.errors import ConfigError, DataError
 from ltstore.sources.listing import read_class_names
-from ltstore.store import SplitWriter, Store, create_store, is_store, open_store, plan_shards
+from ltstore.storage import Place, open_location
+from ltstore.store import SplitWriter, Store, is_store, open_or_create_store, open_store, plan_shards
 from ltstore.transfer.columns import resolve_labels
 from ltstore.transfer.digest import source_digest
 from ltstore.transfer.layouts import Foreign, Wanted, open_foreign
@@ -90,7 +91,7 @@ class ImportReport:
 
 def import_embeddings(
     source: str | Path,
-    store_path: str | Path,
+    store_path: Place,
     split: str,
     *,
     format: str = "auto",  # noqa: A002 - the word after --format
@@ -113,7 +114,7 @@ def import_embeddings(
     ----------
     source : path
         A file, or a directory of parts, which are joined in numeric order.
-    store_path : path
+    store_path : path, URL or Location
         Created where there is nothing.
     split : str
     format : {"auto", "npy", "npz", "parquet", "clip-retrieval", "datacomp", "safetensors"}
@@ -167,11 +168,12 @@ def import_embeddings(
         keys=None if keys is None else Path(keys),
     )
     found = open_foreign(Path(source), format, wanted)
-    path = Path(store_path)
+    path = open_location(store_path)
     existing = open_store(path) if is_store(path) else None
     y, names = _labels(found, existing, class_names)
     identity = _identity(found, existing, model, weights, normalized)
-    _check_existing(path, existing, identity)
+    if existing is not None:
+        existing.require_encoder(identity)
     if identity.normalized:
         _check_unit_norm(found.rows)
     stored, reason = resolve_dtype(found.rows.dtype, dtype)
@@ -179,7 +181,9 @@ def import_embeddings(
     digest = source_digest(facts, found.files, y)
     if rows_per_shard == "auto":
         rows_per_shard = _shard_rows(found.rows.n_rows, found.rows.n_features * np.dtype(stored).itemsize)
-    store = existing or create_store(path, encoder=identity, class_names=names)
+    store = open_or_create_store(path, encoder=identity, class_names=names)
+    if store.class_names != names:
+        raise ConfigError(f"{path} has just been made by another process with other classes: import again")
     with store.begin_split(
         split,
         n_rows=found.rows.n_rows,
@@ -250,7 +254,7 @@ def _labels(
     if existing is not None:
         if names is not None and tuple(names) != existing.class_names:
             raise ConfigError(
-                f"the class names of the source ({len(names)}) differ from those of {existing.path} "
+                f"the class names of the source ({len(names)}) differ from those of {existing.location} "
                 f"({len(existing.class_names)}): use another store, or label by name"
             )
         names = existing.class_names
@@ -268,14 +272,6 @@ def _identity(
         n_features=found.rows.n_features,
         normalized=normalized if normalized is not None else known.normalized if known else False,
     )
-
-
-def _check_existing(path: Path, existing: Store | None, identity: EncoderIdentity) -> None:
-    if existing is not None and existing.encoder != identity:
-        differences = "; ".join(existing.encoder.differences(identity))
-        raise EncoderMismatchError(
-            f"{path} holds embeddings of another encoder (store / this import): {differences}; use another store"
-        )
 
 
 def _check_unit_norm(rows: JoinedParts) -> None:

@@ -14,6 +14,7 @@ from ltstore.errors import ConfigError, DataError, LtstoreError
 from ltstore.linear import LinearModel, load_model, predict_top
 from ltstore.metrics import Evaluation, evaluate_predictions, paired_bootstrap
 from ltstore.rows import BLOCK_ROWS
+from ltstore.storage import Place
 from ltstore.store import Store
 from ltstore.types import BoolArray, FloatArray, IntArray, Progress, Rows, no_progress
 from ltstore.workflow.selection import Selection, select
@@ -93,7 +94,7 @@ class EvaluateResult:
 
 def evaluate(
     models: Sequence[Path | str] | Path | str,
-    store: Path | str | Store,
+    store: Place | Store,
     *,
     split: str = "test",
     subset: str | None = None,

@@ -16,6 +16,7 @@ from ltstore.neighbors import query_neighbors, resolve_among
 from ltstore.provenance import record
 from ltstore.rows import normalize_rows
 from ltstore.sources import decode_image, read_file
+from ltstore.storage import Place
 from ltstore.store import Store
 from ltstore.types import Donors, FloatArray, IntArray, Progress, no_progress
 from ltstore.workflow.encoders import recorded_spec, reopen_encoder
@@ -42,7 +43,7 @@ class IndexResult:
 
 
 def build_store_index(
-    store: Path | str | Store,
+    store: Place | Store,
     *,
     split: str = "train",
     subset: str | None = None,
@@ -120,7 +121,7 @@ def query_store(
 
 
 def store_donors(
-    store: Path | str | Store,
+    store: Place | Store,
     *,
     split: str = "train",
     subset: str | None = None,

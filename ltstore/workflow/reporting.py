@@ -60,7 +60,7 @@ def write_evaluation_report(path: Path | str, result: EvaluateResult, store: Sto
     write_report(
         Path(path),
         ReportData(
-            title=f"{store.path.stem}: {judged_on}",
+            title=f"{store.location.name.removesuffix('.zarr')}: {judged_on}",
             class_names=model.class_names,
             class_counts=chosen.evaluation.class_counts,
             models=[

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from ltstore.errors import ConfigError, DataError
 from ltstore.sampling import BaseSampler, balance_targets, make_sampler, materialize
+from ltstore.storage import Place
 from ltstore.store import Store
 from ltstore.types import IntArray, Progress, SyntheticRows, no_progress
 from ltstore.workflow.selection import Selection, select
@@ -63,7 +63,7 @@ def plan_targets(selection: Selection, per_class: int | None, max_ratio: float |
 
 
 def sample(
-    store: Path | str | Store,
+    store: Place | Store,
     *,
     name: str,
     sampler: str = "neighbor-gauss",

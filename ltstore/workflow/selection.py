@@ -13,6 +13,7 @@ from ltstore.neighbors import class_donors, row_donors
 from ltstore.provenance import record
 from ltstore.rows import class_counts
 from ltstore.stats import ClassMoments, class_moments, load_moments, save_moments
+from ltstore.storage import Place
 from ltstore.store import RowView, Store, open_store
 from ltstore.types import Donors, IntArray, Progress, no_progress
 
@@ -72,7 +73,7 @@ class Selection:
     def require_labels(self) -> None:
         """Raise DataError unless some row has a label."""
         if not self.counts.any():
-            raise DataError(f"split {self.name!r} of {self.store.path} has no labelled rows")
+            raise DataError(f"split {self.name!r} of {self.store.location} has no labelled rows")
 
     def moments(self, *, progress: Progress = no_progress) -> ClassMoments:
         """Return the class moments of these rows: kept in stats/, made anew when the rows changed."""
@@ -101,8 +102,8 @@ class Selection:
         except IndexNotFoundError as err:
             subset = f" --subset {self.subset}" if self.subset else ""
             raise IndexNotFoundError(
-                f"no index of {self.name!r} in {self.store.path}: "
-                f"run `ltstore index {self.store.path} --split {self.split}{subset}`"
+                f"no index of {self.name!r} in {self.store.location}: "
+                f"run `ltstore index {self.store.location} --split {self.split}{subset}`"
             ) from err
 
     def donors(self, by: str = "means", k: int = 5) -> Donors:
@@ -126,7 +127,7 @@ class Selection:
         raise ConfigError(f"donors are found by {' or '.join(DONORS_BY)}, found {by!r}")
 
 
-def select(store: Path | str | Store, split: str = "train", subset: str | None = None) -> Selection:
+def select(store: Place | Store, split: str = "train", subset: str | None = None) -> Selection:
     """Choose rows of a store.
 
     Parameters

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from ltstore.errors import ConfigError
 from ltstore.sources.longtail import exp_cut, step_cut, stratified_holdout
+from ltstore.storage import Place
 from ltstore.store import Store, open_store
 from ltstore.types import IntArray
 
@@ -16,7 +16,7 @@ SUBSET_RULES = ("exp", "step", "file", "holdout")
 
 
 def make_subset(
-    store: Path | str | Store,
+    store: Place | Store,
     name: str,
     *,
     split: str = "train",

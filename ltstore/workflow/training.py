@@ -15,6 +15,7 @@ from ltstore.errors import ConfigError, StoreExistsError
 from ltstore.linear import LinearModel, TrainResult, TrainSettings, train_closed_form, train_linear
 from ltstore.linear.model import check_replaceable
 from ltstore.linear.training import CLOSED_FORMS
+from ltstore.storage import Place
 from ltstore.store import Store
 from ltstore.stream import TrainingStream
 from ltstore.types import IntArray, Progress, Sampler, no_progress
@@ -64,7 +65,7 @@ class TrainOutcome:
 
 
 def train(
-    store: Path | str | Store | Selection,
+    store: Place | Store | Selection,
     *,
     split: str = "train",
     subset: str | None = None,
@@ -120,7 +121,7 @@ def train(
         "encoder": selection.rows.encoder,
         "encoder_spec": str(selection.store.split(selection.split).settings.get("encoder_spec", "")),
         "normalized": selection.rows.normalized,
-        "made_from": selection.made_from | {"store": str(selection.store.path)},
+        "made_from": selection.made_from | {"store": str(selection.store.location)},
         "class_counts": selection.counts,
     }
     moments = selection.moments()

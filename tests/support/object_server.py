@@ -47,7 +47,8 @@ class ObjectServer:
         self.hang_seconds = 3.0
         self._backend = backend
         self._guard = threading.Lock()
-        handler = type("Handler", (_Proxy,), {"owner": self})
+        methods = {f"do_{method}": _Proxy.serve for method in ("GET", "PUT", "HEAD", "POST", "DELETE")}
+        handler = type("Handler", (_Proxy,), {"owner": self, **methods})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -73,7 +74,11 @@ class ObjectServer:
         retry = {
             "max_retries": 3,
             "retry_timeout": timedelta(seconds=20),
-            "backoff": {"init_backoff": timedelta(milliseconds=5), "max_backoff": timedelta(milliseconds=50), "base": 2},
+            "backoff": {
+                "init_backoff": timedelta(milliseconds=5),
+                "max_backoff": timedelta(milliseconds=50),
+                "base": 2,
+            },
         }
         given = {"client_options": {"timeout": "2s"}, "retry_config": retry, **options}
         return open_location(f"s3://{BUCKET}/{name}", {**CREDENTIALS, "endpoint": self.endpoint, **given})
@@ -97,7 +102,7 @@ class _Proxy(BaseHTTPRequestHandler):
     owner: ObjectServer
     protocol_version = "HTTP/1.1"
 
-    def _serve(self) -> None:
+    def serve(self) -> None:
         length = int(self.headers.get("content-length") or 0)
         body = self.rfile.read(length)
         fault = self.owner.note(self.command, self.path)
@@ -126,7 +131,13 @@ class _Proxy(BaseHTTPRequestHandler):
         self._answer(answer.status, headers, data, cut=fault == "cut", size=size)
 
     def _answer(
-        self, status: int, headers: list[tuple[str, str]], data: bytes, *, cut: bool = False, size: str | None = None
+        self,
+        status: int,
+        headers: list[tuple[str, str]],
+        data: bytes,
+        *,
+        cut: bool = False,
+        size: str | None = None,
     ) -> None:
         with contextlib.suppress(ConnectionError):
             self.send_response_only(status)
@@ -134,11 +145,10 @@ class _Proxy(BaseHTTPRequestHandler):
                 self.send_header(name, value)
             self.send_header("content-length", size or str(len(data)))
             self.end_headers()
-            self.wfile.write(data[: len(data) // 2] if cut else data)
+            if self.command != "HEAD":
+                self.wfile.write(data[: len(data) // 2] if cut else data)
             if cut:
                 self.close_connection = True
-
-    do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _serve
 
     def log_message(self, *_: Any) -> None:
         """Say nothing."""
