@@ -323,11 +323,14 @@ time.sleep(60)
 """
 
 
-FILLER = WRITER.replace("import begin", "import begin, write_pending").replace(
-    "time.sleep(60)", "write_pending(writer)"
-)
-    "time.sleep(60)", "write_pending(writer)"
-)
+FILLER = """
+import sys
+from support.stores import begin, write_pending
+from ltstore.store import open_store
+writer = begin(open_store(sys.argv[1]), 24, 8)
+print("begun", flush=True)
+write_pending(writer)
+"""
 
 
 def start_writer(place: Location, server: ObjectServer, program: str = WRITER) -> subprocess.Popen[str]:
