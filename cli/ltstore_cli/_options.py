@@ -21,6 +21,12 @@ SourceArgument = Annotated[
 ]
 SourceFormat = Annotated[str, typer.Option("--format", help="auto, digits, folder, cifar, list or images.")]
 Split = Annotated[str, typer.Option(help="Split of the store or source.")]
+Append = Annotated[
+    bool,
+    typer.Option(
+        "--append", help="Add the rows after those of a finished split; a source it has is not added twice."
+    ),
+]
 Subset = Annotated[str | None, typer.Option(help="Named subset of the split (see `ltstore subset`).")]
 Root = Annotated[Path | None, typer.Option(help="Directory that a list file's paths start from.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]

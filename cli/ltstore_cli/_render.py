@@ -205,7 +205,12 @@ def ingest_summary(report: IngestReport, store: str, split: str, encoder: Encode
     items: list[tuple[str, Any]] = [
         ("store", f"{store}, split {split}"),
         ("encoder", f"{encoder.spec} on {encoder.device}, {encoder.identity.n_features} features"),
-        ("rows", f"{report.n_rows:,}" + (f" ({kept:,} were there already)" if kept else "")),
+        (
+            "rows",
+            f"{report.n_rows:,}"
+            + (f" ({kept:,} were there already)" if kept else "")
+            + _after(report.first_row),
+        ),
         ("preprocessing", ", ".join(f"{k} {v}" for k, v in encoder.identity.preprocessing.items())),
         ("failed", _failures(report.failures)),
     ]
@@ -216,6 +221,10 @@ def ingest_summary(report: IngestReport, store: str, split: str, encoder: Encode
         warning(
             f"{report.n_failed:,} images have no embedding; their rows are kept with the reason (`ltstore info`)"
         )
+
+
+def _after(first_row: int) -> str:
+    return f", appended after {first_row:,} rows" if first_row else ""
 
 
 def _failures(failures: Mapping[str, int]) -> str:
@@ -282,8 +291,18 @@ def _rule(subset: Mapping[str, Any]) -> str:
 
 
 def _state(split: Mapping[str, Any]) -> str:
+    if appending := split["appending"]:
+        done = f"{appending['rows_written']:,} of {appending['n_rows']:,}"
+        return f"complete; {done} more rows are being appended"
     if split["complete"]:
-        return "complete"
+        times = len(split["generations"]) - 1
+        return (
+            f"complete, appended to {times} times"
+            if times > 1
+            else "complete, appended to"
+            if times
+            else "complete"
+        )
     return f"{split['rows_written']:,} of {split['n_rows']:,} rows written; the same command again resumes"
 
 
@@ -481,7 +500,12 @@ def import_summary(report: ImportReport) -> None:
             f"{report.source}: {report.format} {report.array}".rstrip() + f", {report.n_parts:,} part(s)",
         ),
         ("encoder", f"import:{encoder['model']} {encoder['weights']}".rstrip() + norm),
-        ("rows", f"{report.n_rows:,}" + (f" ({kept:,} were there already)" if kept else "")),
+        (
+            "rows",
+            f"{report.n_rows:,}"
+            + (f" ({kept:,} were there already)" if kept else "")
+            + _after(report.first_row),
+        ),
         ("embeddings", f"{report.n_features} features, {report.dtype} ({report.dtype_reason})"),
         ("labels", f"{report.n_labelled:,} from {report.labels_from}" if report.labels_from else "none"),
         ("classes", report.n_classes),

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ltstore_cli import _render
-from ltstore_cli._options import Json, Split, StorePath
+from ltstore_cli._options import Append, Json, Split, StorePath
 
 
 def import_(
@@ -42,6 +42,7 @@ def import_(
         typer.Option("--normalized/--not-normalized", help="Whether rows have unit norm already (looked at)."),
     ] = None,
     dtype: Annotated[str, typer.Option(help="Type on disk: auto (as found), float16 or float32.")] = "auto",
+    append: Append = False,
     json: Json = False,
 ) -> None:
     """Import embeddings that exist already, bit for bit. The same command again resumes a run that was stopped.
@@ -69,6 +70,7 @@ def import_(
             weights=weights,
             normalized=normalized,
             dtype=dtype,
+            append=append,
             progress=progress,
         )
     if json:

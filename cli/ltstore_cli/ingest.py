@@ -9,6 +9,7 @@ import typer
 
 from ltstore_cli import _render
 from ltstore_cli._options import (
+    Append,
     BatchSize,
     Device,
     EncoderConfig,
@@ -56,8 +57,11 @@ def ingest(
     limit: Annotated[int | None, typer.Option(min=1, help="Ingest only the first N rows.")] = None,
     batch_size: BatchSize = "auto",
     workers: Workers = "auto",
+    append: Append = False,
     device: Device = "auto",
-    dtype: Annotated[str, typer.Option(help="Type on disk: float16 or float32.")] = "float16",
+    dtype: Annotated[
+        str, typer.Option(help="Type on disk: auto (float16, or as the split is), float16 or float32.")
+    ] = "auto",
     json: Json = False,
 ) -> None:
     """Encode images into a store. The same command again resumes a run that was stopped.
@@ -124,6 +128,7 @@ def ingest(
             n_workers=n_workers,
             dtype=dtype,
             class_names=class_names,
+            append=append,
             progress=progress,
         )
     if json:

@@ -23,7 +23,7 @@ from ltstore.encode.pixels import NativePixels
 from ltstore.errors import ConfigError
 from ltstore.sources import check_present, none_there, relabelled
 from ltstore.storage import Place, open_location
-from ltstore.store import SplitWriter, Store, is_store, open_or_create_store, open_store, plan_shards
+from ltstore.store import SplitWriter, is_store, open_or_create_store, open_store, plan_shards
 from ltstore.store.format import DTYPES, RESERVED_NAMES, validate_name
 from ltstore.store.plan import CHUNK_ROWS
 from ltstore.types import Encoder, ImageSource, Progress, RowStatus, no_progress
@@ -43,8 +43,10 @@ class IngestReport:
     store, split : str
     encoder, device : str
         Encoder spec and where it ran.
+    first_row : int
+        Row id of the first row of the source: 0, or where rows were appended the rows there were before.
     n_rows, n_failed : int
-        Of the whole split; failed rows have no embedding.
+        Of the source; failed rows have no embedding.
     failures : dict of str to int
         Failed rows by status name.
     n_shards, resumed_shards : int
@@ -63,6 +65,7 @@ class IngestReport:
     split: str
     encoder: str
     device: str
+    first_row: int
     n_rows: int
     n_failed: int
     failures: dict[str, int]
@@ -88,9 +91,10 @@ def ingest(
     *,
     batch_size: int | str = "auto",
     n_workers: int | str = "auto",
-    dtype: str = "float16",
+    dtype: str = "auto",
     rows_per_shard: int | str = "auto",
     class_names: Sequence[str] | None = None,
+    append: bool = False,
     progress: Progress = no_progress,
 ) -> IngestReport:
     """Encode a source into a split; the same call again takes up what a stopped one left.
@@ -106,7 +110,7 @@ def ingest(
     split : str
     batch_size, n_workers : int or "auto"
         As in `iter_encoded`. Batches never cross a shard, so a resumed run forms the same ones.
-    dtype, rows_per_shard
+    dtype, rows_per_shard, append
         As in `ltstore.store.Store.begin_split`; "auto" makes the shards of wide rows shorter.
     class_names : sequence of str, optional
         Classes of a new store; default the source's. An existing store must have these.
@@ -155,21 +159,26 @@ def ingest(
         n_rows=rows.n_samples,
         source_digest=rows.digest,
         dtype=dtype,
-        rows_per_shard=_shard_rows(rows_per_shard, store, split, rows.n_samples, encoder.identity.n_features),
+        rows_per_shard=_shard_rows(
+            rows_per_shard, split in store.splits and not append, rows.n_samples, encoder.identity.n_features
+        ),
         settings={"encoder_spec": encoder.spec},
+        append=append,
     ) as writer:
         pending = writer.pending
         n_shards = writer.plan.n_shards
         n_encoded = sum(stop - start for start, stop in map(writer.plan.shard_range, pending))
         _write_pending(rows, encoder, writer, n_batch, n_threads, seconds, progress)
-        finished = writer.finish()
-    failures = finished.failures()
+        writer.finish()
+        written = writer.generation
+    failures = written.failures()
     wall, work = time.perf_counter() - began, sum(seconds.values())
     return IngestReport(
         store=str(path),
         split=split,
         encoder=encoder.spec,
         device=encoder.device,
+        first_row=written.first_row,
         n_rows=rows.n_samples,
         n_failed=sum(failures.values()),
         failures=failures,
@@ -269,9 +278,9 @@ def _shards(
         batches.close()
 
 
-def _shard_rows(rows_per_shard: int | str, store: Store, split: str, n_rows: int, n_features: int) -> int | str:
+def _shard_rows(rows_per_shard: int | str, begun: bool, n_rows: int, n_features: int) -> int | str:
     """Cut "auto" down to what fits into `SHARD_BYTES`; a split that was begun keeps its plan."""
-    if rows_per_shard != "auto" or split in store.splits:
+    if rows_per_shard != "auto" or begun:
         return rows_per_shard
     fitting = max(SHARD_BYTES // (4 * n_features), 1)
     if fitting >= plan_shards(n_rows).rows_per_shard:
@@ -283,8 +292,8 @@ def _check_split(split: str, dtype: str) -> None:
     # before anything is created; the store checks it again
     if validate_name(split, "split") in RESERVED_NAMES:
         raise ConfigError(f"a split cannot be named {split!r}: the store keeps its artefacts there")
-    if dtype not in DTYPES:
-        raise ConfigError(f"dtype must be one of {', '.join(DTYPES)}, found {dtype!r}")
+    if dtype not in ("auto", *DTYPES):
+        raise ConfigError(f"dtype must be auto or one of {', '.join(DTYPES)}, found {dtype!r}")
 
 
 def _check_sizes(batch_size: int | str, n_workers: int | str) -> tuple[int | str, int | str]:

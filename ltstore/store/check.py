@@ -24,10 +24,18 @@ from ltstore.store.format import (
     read_json,
     seal_holds,
 )
+from ltstore.store.generation import (
+    GENERATIONS,
+    commit_location,
+    commits_digest,
+    generation_location,
+    later_generations,
+    next_digest,
+    read_commit,
+)
 from ltstore.store.parts import part_location
 from ltstore.store.reader import shard_location, view_file
 from ltstore.store.shard import bad_chunks, read_index
-from ltstore.store.split import commit_location, commits_digest, read_commit
 from ltstore.store.store import Store, open_store
 from ltstore.types import ByteArray, Progress, no_progress
 
@@ -114,6 +122,11 @@ def verify(path: Place, *, progress: Progress = no_progress) -> VerifyReport:
             report.problems.append(Problem(split=label, array="", message=str(err)))
             continue
         _Checker(report, label, location, record, progress).run()
+        n_rows = record.n_rows
+        if later := later_generations(location):
+            _check_seal(report, label, GENERATIONS, location / GENERATIONS / GROUP_FILE)
+            n_rows = _check_generations(report, label, location, record, later, progress)
+        _check_subsets(report, label, location, n_rows)
     report.notes += [
         f"{leftover} was left by a writer that was killed; nothing reads it"
         for leftover in store.location.leftovers()
@@ -194,7 +207,6 @@ class _Checker:
             self._problem(
                 "commits", f"the commit records of {self._location} are not those it was finished with"
             )
-        self._subsets()
 
     def _commit(self, shard: int) -> CommitRecord | None:
         location, rows = commit_location(self._location, shard), self._plan.shard_range(shard)
@@ -259,22 +271,60 @@ class _Checker:
         if not bad:
             self._problem(name, f"{location} is whole but not the file that was written", commit.shard, rows)
 
-    def _subsets(self) -> None:
-        directory = self._location / "subsets"
-        found = [
-            directory / name
-            for name in directory.child_names()
-            if name != GROUP_FILE and not name.startswith(".") and not name.endswith(TEMPORARY_SUFFIX)
-        ]
-        if found:
-            _check_seal(self._report, self._label, "subsets", directory / GROUP_FILE)
-        for entry in found:
-            array = f"subsets/{entry.name}"
-            if isinstance(entry, ObjectLocation) and not (entry / GROUP_FILE).exists():
-                self._report.notes.append(f"{array} of {self._label} was left by a writer that was killed")
-                continue
-            _check_seal(self._report, self._label, array, entry / GROUP_FILE)
-            try:
-                subsets.read(self._location, entry.name, self._plan.n_rows)
-            except (LtstoreError, OSError) as err:
-                self._problem(array, str(err))
+
+def _check_generations(
+    report: VerifyReport,
+    label: str,
+    location: Location,
+    first: SplitRecord,
+    numbers: list[int],
+    progress: Progress,
+) -> int:
+    """Check the rows that were appended to a split; return the rows of all that is complete."""
+    digest, n_rows, expected = first.digest, first.n_rows, 1
+    for number in numbers:
+        place = generation_location(location, number)
+        name = f"{label}/{GENERATIONS}/{place.name}"
+        where = place / GROUP_FILE
+        try:
+            record = SplitRecord.from_json(read_attribute(where), str(where))
+        except FileNotFoundError:
+            if (place / "commits").child_names():
+                report.problems.append(Problem(split=name, array="", message=f"{where} is missing"))
+            else:
+                report.notes.append(f"{name} was left by a writer that was killed; nothing reads it")
+            continue
+        except LtstoreError as err:
+            report.problems.append(Problem(split=name, array="", message=str(err)))
+            continue
+        if (number, record.first_row, record.follows, record.dtype) != (expected, n_rows, digest, first.dtype):
+            message = (
+                f"{place} does not follow the {n_rows} rows before it: nothing reads it, or what comes after"
+            )
+            report.problems.append(Problem(split=name, array="", message=message))
+        _Checker(report, name, place, record, progress).run()
+        if record.state == COMPLETE and number == expected:
+            digest, n_rows = next_digest(digest, record.digest), n_rows + record.n_rows
+            expected += 1
+    return n_rows
+
+
+def _check_subsets(report: VerifyReport, label: str, location: Location, n_rows: int) -> None:
+    directory = location / "subsets"
+    found = [
+        directory / name
+        for name in directory.child_names()
+        if name != GROUP_FILE and not name.startswith(".") and not name.endswith(TEMPORARY_SUFFIX)
+    ]
+    if found:
+        _check_seal(report, label, "subsets", directory / GROUP_FILE)
+    for entry in found:
+        array = f"subsets/{entry.name}"
+        if isinstance(entry, ObjectLocation) and not (entry / GROUP_FILE).exists():
+            report.notes.append(f"{array} of {label} was left by a writer that was killed")
+            continue
+        _check_seal(report, label, array, entry / GROUP_FILE)
+        try:
+            subsets.read(location, entry.name, n_rows)
+        except (LtstoreError, OSError) as err:
+            report.problems.append(Problem(split=label, array=array, message=str(err)))

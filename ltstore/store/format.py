@@ -18,7 +18,11 @@ from ltstore.storage import Location
 from ltstore.store.plan import LIMIT_ROWS, LIMIT_SHARD_ROWS, ShardPlan
 from ltstore.types import EncoderIdentity, RowStatus
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""The greatest that is read."""
+APPENDED_VERSION = 2
+FIRST_VERSION = 1
+"""What a new store is, until something is written into it that version 1 does not know."""
 ATTRIBUTE = "ltstore"
 GROUP_FILE = "zarr.json"
 DTYPES = ("float16", "float32")
@@ -230,7 +234,7 @@ class RootRecord:
 
     encoder: EncoderIdentity
     class_names: tuple[str, ...]
-    format_version: int = FORMAT_VERSION
+    format_version: int = FIRST_VERSION
 
     def to_json(self) -> dict[str, Any]:
         """Return the attribute."""
@@ -258,7 +262,10 @@ class RootRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitRecord:
-    """The "ltstore" attribute of a split; `digest` is there once the state is "complete"."""
+    """The "ltstore" attribute of a generation of a split; `digest` is there once the state is "complete".
+
+    `first_row` and `follows` (the digest of the split so far) are those of rows that were appended.
+    """
 
     n_rows: int
     rows_per_shard: int
@@ -268,10 +275,15 @@ class SplitRecord:
     settings: Mapping[str, Any] = field(default_factory=dict)
     state: str = WRITING
     digest: str = ""
+    first_row: int = 0
+    follows: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the attribute."""
-        return asdict(self)
+        record = asdict(self)
+        if not self.follows:
+            del record["first_row"], record["follows"]
+        return record
 
     @property
     def plan(self) -> ShardPlan:
@@ -282,6 +294,12 @@ class SplitRecord:
     def from_json(cls, record: Any, where: str) -> SplitRecord:
         """Validate the attribute."""
         values = Fields(record, where)
+        appended: dict[str, Any] = {}
+        if "follows" in record:
+            appended = {
+                "first_row": values.integer("first_row", 0, LIMIT_ROWS),
+                "follows": values.text("follows"),
+            }
         found = cls(
             n_rows=values.integer("n_rows", 0, LIMIT_ROWS),
             rows_per_shard=values.integer("rows_per_shard", 1, LIMIT_SHARD_ROWS),
@@ -291,6 +309,7 @@ class SplitRecord:
             settings=values.object("settings"),
             state=values.text("state", (WRITING, COMPLETE)),
             digest=values.text("digest"),
+            **appended,
         )
         try:
             found.plan  # noqa: B018 - a plan validates itself

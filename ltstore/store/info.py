@@ -11,6 +11,7 @@ from ltstore.atomic import TEMPORARY_SUFFIX
 from ltstore.errors import LtstoreError
 from ltstore.storage import Place
 from ltstore.store.format import UNWRITTEN
+from ltstore.store.generation import Generation, generation_location, later_generations
 from ltstore.store.split import Split
 from ltstore.store.store import ArtefactKind, Store, open_store
 from ltstore.types import UNLABELLED, IntArray, RowStatus
@@ -74,8 +75,13 @@ def _split(split: Split) -> dict[str, Any]:
         "complete": split.complete,
         "rows_written": rows_written,
         "shards_written": len(split.commits),
-        "n_shards": split.plan.n_shards,
-        "rows_per_shard": split.plan.rows_per_shard,
+        "n_shards": sum(generation.plan.n_shards for generation in split.generations),
+        "rows_per_shard": split.generations[0].plan.rows_per_shard,
+        "generations": [
+            {"n_rows": each.n_rows, "first_row": each.first_row, "source_digest": each.record.source_digest}
+            for each in split.generations
+        ],
+        "appending": _appending(split),
         "failures": split.failures(),
         "failed_rows": _failed_rows(split),
         "zero_norm": split.zero_norm,
@@ -94,6 +100,18 @@ def _split(split: Split) -> dict[str, Any]:
             "settings": split.subset_settings(name),
         }
     return summary
+
+
+def _appending(split: Split) -> dict[str, int] | None:
+    """Return how far the appending of rows has come, None where none are being appended."""
+    number = len(split.generations)
+    if not split.complete or number not in later_generations(split.location):
+        return None
+    try:
+        begun = Generation(generation_location(split.location, number), split.n_features)
+    except FileNotFoundError:
+        return None
+    return {"n_rows": begun.n_rows, "rows_written": sum(commit.stop - commit.start for commit in begun.commits)}
 
 
 def _failed_rows(split: Split) -> list[dict[str, Any]]:

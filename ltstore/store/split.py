@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,74 +10,80 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ltstore.errors import DataError, IncompleteStoreError, StoreFormatError
-from ltstore.storage import Location, parallel_map
+from ltstore.errors import DataError, StoreFormatError, StoreNotFoundError
+from ltstore.storage import Location
 from ltstore.store import subsets
-from ltstore.store.format import (
-    COMPLETE,
-    FILES,
-    GROUP_FILE,
-    UNWRITTEN,
-    CommitRecord,
-    RootRecord,
-    SplitRecord,
-    digest_of,
-    read_attribute,
-    read_json,
+from ltstore.store.format import UNWRITTEN, CommitRecord, RootRecord
+from ltstore.store.generation import (
+    Generation,
+    JoinedArray,
+    by_generation,
+    count_failures,
+    generation_location,
+    later_generations,
+    next_digest,
 )
-from ltstore.store.parts import read_parts
-from ltstore.store.plan import ShardPlan
-from ltstore.store.reader import StoredArray, open_array
 from ltstore.store.view import RowView
 from ltstore.types import UNLABELLED, ByteArray, EncoderIdentity, IntArray, RowStatus
-
-
-def commit_location(split: Location, shard: int) -> Location:
-    """Return where the commit record of a shard lies."""
-    return split / "commits" / f"{shard:05d}.json"
-
-
-def read_commit(split: Location, plan: ShardPlan, shard: int) -> CommitRecord:
-    """Return a shard's commit record, checked against the plan; FileNotFoundError where there is none."""
-    location = commit_location(split, shard)
-    commit = CommitRecord.from_json(read_json(location), str(location))
-    start, stop = plan.shard_range(shard)
-    if (commit.shard, commit.start, commit.stop) != (shard, start, stop):
-        raise StoreFormatError(
-            f"{location} must be of shard {shard}, rows [{start}, {stop}), found shard {commit.shard}, "
-            f"rows [{commit.start}, {commit.stop}): it belongs to another plan"
-        )
-    return commit
-
-
-def read_commits(split: Location, plan: ShardPlan) -> dict[int, CommitRecord]:
-    """Return the commit records that are there, by shard."""
-    there = set((split / "commits").child_names())
-    shards = [shard for shard in range(plan.n_shards) if commit_location(split, shard).name in there]
-    commits = parallel_map(split, lambda shard: read_commit(split, plan, shard), shards)
-    return dict(zip(shards, commits, strict=True))
-
-
-def commits_digest(commits: Sequence[CommitRecord]) -> str:
-    """Return the digest of a split: of the digests of its files, shard by shard."""
-    return digest_of([[commit.files[name]["sha256"] for name in FILES] for commit in commits])
 
 
 class Split:
     """A split as it was when it was opened. Made by `Store.split` and `Store.synthetic`.
 
+    Parameters
+    ----------
+    location : Location
+    name : str
+    root : RootRecord
+    generation : int, optional
+        The last generation to show; default the last that is complete.
+
     Notes
     -----
-    Labels, status and commit records are read when first asked for. Picklable.
+    Rows that are appended later make a new generation and do not change this one. Labels and status are read when
+    first asked for. Picklable.
     """
 
-    def __init__(self, location: Location, name: str, root: RootRecord) -> None:
+    def __init__(self, location: Location, name: str, root: RootRecord, generation: int | None = None) -> None:
         self._location = location
         self._name = name
         self._root = root
-        self._record = SplitRecord.from_json(read_attribute(location / GROUP_FILE), str(location / GROUP_FILE))
-        self._plan = self._record.plan
-        self.commits  # noqa: B018 - which shards are there is settled at opening
+        n_features = root.encoder.n_features
+        found = [Generation(location, n_features)]
+        self._digests = [found[0].record.digest]
+        for number in later_generations(location) if found[0].complete else ():
+            if generation is not None and number > generation:
+                break
+            try:
+                later = Generation(generation_location(location, number), n_features)
+            except FileNotFoundError:  # begun by a writer that was killed
+                break
+            if number != len(found) or not later.complete:
+                break
+            self._require_follower(later, found[-1])
+            found.append(later)
+            self._digests.append(next_digest(self._digests[-1], later.record.digest))
+        if generation is not None and generation != len(found) - 1:
+            raise StoreNotFoundError(
+                f"{location} has the generations 0 to {len(found) - 1}, asked for generation {generation}"
+            )
+        self._generations = tuple(found)
+
+    def _require_follower(self, later: Generation, before: Generation) -> None:
+        if (later.first_row, later.record.follows, later.record.dtype) != (
+            before.first_row + before.n_rows,
+            self._digests[-1],
+            before.record.dtype,
+        ):
+            raise StoreFormatError(
+                f"{later.location} does not follow the rows before it (first row {later.first_row}, expected "
+                f"{before.first_row + before.n_rows}): the store is damaged; run verify"
+            )
+
+    @property
+    def generations(self) -> tuple[Generation, ...]:
+        """The rows that were written together, in order: the first, and one for each time that rows were appended."""
+        return self._generations
 
     @property
     def location(self) -> Location:
@@ -96,14 +101,9 @@ class Split:
         return self._name
 
     @property
-    def record(self) -> SplitRecord:
-        """What its zarr.json says."""
-        return self._record
-
-    @property
     def n_rows(self) -> int:
-        """Rows of the plan, those without an embedding included."""
-        return self._plan.n_rows
+        """Rows of all generations, those without an embedding included."""
+        return sum(generation.n_rows for generation in self._generations)
 
     @property
     def n_features(self) -> int:
@@ -113,12 +113,12 @@ class Split:
     @property
     def dtype(self) -> str:
         """How embeddings are stored: "float16" or "float32"."""
-        return self._record.dtype
+        return self._generations[0].record.dtype
 
     @property
     def complete(self) -> bool:
         """Whether it was written to its end."""
-        return self._record.state == COMPLETE
+        return self._generations[0].complete
 
     @property
     def encoder(self) -> EncoderIdentity:
@@ -131,28 +131,23 @@ class Split:
         return self._root.class_names
 
     @property
-    def plan(self) -> ShardPlan:
-        """Which rows lie in which shard."""
-        return self._plan
-
-    @property
     def settings(self) -> dict[str, Any]:
-        """The settings it was written with."""
-        return dict(self._record.settings)
+        """The settings its first generation was written with."""
+        return dict(self._generations[0].record.settings)
 
     @property
     def source_digest(self) -> str:
-        """The digest of what it was made from."""
-        return self._record.source_digest
+        """The digest of what its first generation was made from."""
+        return self._generations[0].record.source_digest
 
-    @cached_property
+    @property
     def commits(self) -> tuple[CommitRecord, ...]:
-        """The commit records that were there at opening, in order of shards."""
-        return tuple(read_commits(self._location, self._plan).values())
+        """The commit records that were there at opening, generation by generation, in order of shards."""
+        return tuple(commit for generation in self._generations for commit in generation.commits)
 
-    @cached_property
+    @property
     def digest(self) -> str:
-        """ "sha256:..." over the digests of all files, shard by shard.
+        """ "sha256:..." over the digests of all files, shard by shard, generation by generation.
 
         Raises
         ------
@@ -161,37 +156,28 @@ class Split:
         StoreFormatError
             Commit records are missing or not those it was finished with.
         """
-        if not self.complete:
-            raise IncompleteStoreError(
-                f"{self._location} is not complete: it has no digest yet; run the ingest again"
-            )
-        found = commits_digest(self.commits)
-        if len(self.commits) != self._plan.n_shards or found != self._record.digest:
-            raise StoreFormatError(
-                f"the commit records of {self._location} ({len(self.commits)} of {self._plan.n_shards}) are not those "
-                "it was finished with: run verify"
-            )
-        return found
+        for generation in self._generations:
+            generation.digest  # noqa: B018 - holds the commit records against the record
+        return self._digests[-1]
+
+    def digest_of_rows(self, stop: int) -> str:
+        """Return the digest of the split as it was when it first had the rows [0, stop)."""
+        last = 0
+        for number, generation in enumerate(self._generations):
+            if generation.first_row >= stop and number:
+                break
+            generation.digest  # noqa: B018 - holds the commit records against the record
+            last = number
+        return self._digests[last]
 
     @cached_property
-    def embeddings(self) -> StoredArray:
+    def embeddings(self) -> JoinedArray:
         """The stored embeddings; `rows` is the way in for everything but copying bytes."""
-        return open_array(self._location / "embeddings", self._plan, self.dtype, (self.n_features,))
+        return JoinedArray(self._generations)
 
     def _column(self, name: str, dtype: str, missing: int) -> NDArray[Any]:
-        if self.complete and len(self.commits) != self._plan.n_shards:
-            raise StoreFormatError(
-                f"{self._location} is complete but has {len(self.commits)} of {self._plan.n_shards} commit records: "
-                "run verify"
-            )
-        array = open_array(self._location / name, self._plan, dtype, ())
-        column = np.full(self.n_rows, missing, dtype)
-
-        def read(commit: CommitRecord) -> None:
-            array.check_shard(commit.shard)
-            array.read(commit.start, commit.stop, column[commit.start : commit.stop])
-
-        parallel_map(self._location, read, self.commits)
+        columns = [generation.column(name, dtype, missing) for generation in self._generations]
+        column = columns[0] if len(columns) == 1 else np.concatenate(columns)
         column.flags.writeable = False
         return column
 
@@ -219,10 +205,7 @@ class Split:
 
     def failures(self) -> dict[str, int]:
         """Return how many rows have no embedding, by the name of the reason."""
-        total: Counter[str] = Counter()
-        for commit in self.commits:
-            total.update(commit.failures)
-        return dict(sorted(total.items()))
+        return count_failures(self.commits)
 
     @property
     def zero_norm(self) -> int:
@@ -246,10 +229,17 @@ class Split:
             A row's shard has not been written yet.
         """
         ids = np.arange(self.n_rows) if row_ids is None else _row_ids(row_ids, self.n_rows)
-        written = {commit.shard for commit in self.commits}
-        if absent := sorted(set((ids // self._plan.rows_per_shard).tolist()) - written):
-            raise IncompleteStoreError(f"shard {absent[0]} of {self._location} is not written yet")
-        return read_parts(self._location, self._plan, ids, columns)
+        if len(self._generations) == 1:
+            return self._generations[0].table(ids, columns)
+        import pyarrow as pa
+
+        order, tables = [], []
+        for generation, where in by_generation(self._generations, ids):
+            order.append(where)
+            tables.append(generation.table(ids[where] - generation.first_row, columns))
+        if not tables:
+            return self._generations[0].table(ids, columns)
+        return pa.concat_tables(tables).take(pa.array(np.argsort(np.concatenate(order))))
 
     def keys(self, row_ids: ArrayLike) -> list[str]:
         """Return where each row came from: a path or a member name."""
@@ -310,7 +300,9 @@ class Split:
         ids = _row_ids(row_ids, self.n_rows)
         if len(ids) and (np.diff(ids) <= 0).any():
             raise DataError(f"the row ids of subset {name!r} must be ascending and unique")
-        subsets.write(self._location, name, ids, settings, self.digest)
+        subsets.write(
+            self._location, name, ids, settings, self.digest_of_rows(int(ids[-1]) + 1 if len(ids) else 0)
+        )
 
 
 def _row_ids(values: ArrayLike, n_rows: int) -> IntArray:

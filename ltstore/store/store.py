@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ from ltstore.errors import (
 )
 from ltstore.storage import FileLocation, Location, Place, open_location, write_json
 from ltstore.store.format import (
+    APPENDED_VERSION,
     ATTRIBUTE,
     DTYPES,
     GROUP_FILE,
@@ -33,9 +35,10 @@ from ltstore.store.format import (
     read_json,
     validate_name,
 )
+from ltstore.store.generation import GENERATIONS, generation_location
 from ltstore.store.plan import plan_shards
 from ltstore.store.split import Split
-from ltstore.store.writer import SplitWriter
+from ltstore.store.writer import SplitWriter, differences
 from ltstore.types import EncoderIdentity
 
 ArtefactKind = Literal["indexes", "stats", "synthetic"]
@@ -101,7 +104,7 @@ class Store:
         """Names of the materialised synthetic splits there are, sorted; incomplete ones too."""
         return _groups(self._location / "synthetic")
 
-    def split(self, name: str, *, allow_incomplete: bool = False) -> Split:
+    def split(self, name: str, *, allow_incomplete: bool = False, generation: int | None = None) -> Split:
         """Return a split.
 
         Parameters
@@ -109,6 +112,8 @@ class Store:
         name : str
         allow_incomplete : bool
             Also return a split whose writing has not ended; it shows the shards that are whole now.
+        generation : int, optional
+            As it was before rows were appended (0), or after that had been done so many times; default as it is now.
 
         Raises
         ------
@@ -117,7 +122,9 @@ class Store:
         IncompleteStoreError
             It is not complete.
         """
-        return self._open(self._split_location(name, synthetic=False), name, self.splits, allow_incomplete)
+        return self._open(
+            self._split_location(name, synthetic=False), name, self.splits, allow_incomplete, generation
+        )
 
     def synthetic(self, name: str, *, allow_incomplete: bool = False) -> Split:
         """Return a materialised synthetic split: like `split`, from synthetic/NAME."""
@@ -125,16 +132,23 @@ class Store:
             self._split_location(name, synthetic=True), name, self.synthetic_names, allow_incomplete
         )
 
-    def _open(self, location: Location, name: str, known: tuple[str, ...], allow_incomplete: bool) -> Split:
+    def _open(
+        self,
+        location: Location,
+        name: str,
+        known: tuple[str, ...],
+        allow_incomplete: bool,
+        generation: int | None = None,
+    ) -> Split:
         if name not in known:
             there = ", ".join(known) or "none"
             what = "synthetic rows" if location.parent.name == "synthetic" else "split"
             raise StoreNotFoundError(f"{self._location} has no {what} {name!r}; there are: {there}")
-        split = Split(location, name, self._root)
+        split = Split(location, name, self._root, generation)
         if not split.complete and not allow_incomplete:
             raise IncompleteStoreError(
-                f"{location} is not complete: {len(split.commits)} of {split.plan.n_shards} shards are written; "
-                "run the same command again to finish it"
+                f"{location} is not complete: {len(split.commits)} of {split.generations[0].plan.n_shards} shards "
+                "are written; run the same command again to finish it"
             )
         return split
 
@@ -151,10 +165,11 @@ class Store:
         *,
         n_rows: int,
         source_digest: str,
-        dtype: str = "float16",
+        dtype: str = "auto",
         rows_per_shard: int | str = "auto",
         settings: Mapping[str, Any] | None = None,
         synthetic: bool = False,
+        append: bool = False,
     ) -> SplitWriter:
         """Begin a split, or take up one that was begun with the same plan.
 
@@ -165,18 +180,23 @@ class Store:
             N, rows that will have no embedding included.
         source_digest : str
             The digest of what the rows are made from.
-        dtype : {"float16", "float32"}
+        dtype : {"auto", "float16", "float32"}
+            "auto" is that of the split where there is one, else float16.
         rows_per_shard : int or "auto"
             See `plan_shards`; "auto" keeps the plan of a split that was begun.
         settings : mapping, optional
             JSON values, kept with the split.
         synthetic : bool
             Write under synthetic/ instead of among the splits.
+        append : bool
+            Where the split is complete, write the rows after those it has: they become part of it, all at once,
+            when the writer finishes. Rows of a source that it has already are not written again. `rows_per_shard`
+            and the rows that the writer counts from 0 are those of the new rows.
 
         Returns
         -------
         SplitWriter
-            `pending` says what is left: nothing for a split that is complete.
+            `pending` says what is left: nothing where all of it is there.
 
         Raises
         ------
@@ -188,22 +208,64 @@ class Store:
             The store cannot be written.
         """
         location = self._split_location(name, synthetic=synthetic)
-        if dtype not in DTYPES:
-            raise ConfigError(f"dtype must be one of {', '.join(DTYPES)}, found {dtype!r}")
+        if dtype not in ("auto", *DTYPES):
+            raise ConfigError(f"dtype must be auto or one of {', '.join(DTYPES)}, found {dtype!r}")
         plan = plan_shards(n_rows, rows_per_shard)
-        wanted = SplitRecord(
-            n_rows=plan.n_rows,
-            rows_per_shard=plan.rows_per_shard,
-            chunk_rows=plan.chunk_rows,
-            dtype=dtype,
-            source_digest=source_digest,
-            settings=plain_json(settings, "split settings"),
-        )
         group = self._location / "synthetic" / GROUP_FILE
         if synthetic and not group.exists():
             write_json(group, group_document())
         (self._location / GROUP_FILE).clear_leftovers()
-        return SplitWriter(location, name, self._root, wanted, auto_plan=rows_per_shard == "auto")
+        location.make_directory()
+        lock = location.lock()
+        try:
+            there = (location / GROUP_FILE).exists()
+            split = Split(location, name, self._root) if there and (append or dtype == "auto") else None
+            wanted = SplitRecord(
+                n_rows=plan.n_rows,
+                rows_per_shard=plan.rows_per_shard,
+                chunk_rows=plan.chunk_rows,
+                dtype=dtype if dtype != "auto" else split.dtype if split is not None else "float16",
+                source_digest=source_digest,
+                settings=plain_json(settings, "split settings"),
+            )
+            number = 0
+            if append and split is not None and split.complete:
+                number, wanted = self._next_generation(split, wanted)
+            return SplitWriter(
+                generation_location(location, number),
+                self._root,
+                wanted,
+                rows_per_shard == "auto",
+                lock,
+                lambda: Split(location, name, self._root),
+            )
+        except BaseException:
+            lock.release()
+            raise
+
+    def _next_generation(self, split: Split, wanted: SplitRecord) -> tuple[int, SplitRecord]:
+        """Return the number and record of the generation that rows are to be appended in: theirs, if it is there."""
+        if wanted.dtype != split.dtype:
+            raise ConfigError(
+                f"{split.location} is stored as {split.dtype}: append with that dtype, or with 'auto'"
+            )
+        for number, generation in enumerate(split.generations):
+            record = generation.record
+            same = replace(wanted, first_row=record.first_row, follows=record.follows)
+            if record.source_digest == wanted.source_digest and not differences(record, same, plan=False):
+                return number, replace(same, rows_per_shard=record.rows_per_shard, chunk_rows=record.chunk_rows)
+        root = RootRecord.from_json(
+            read_attribute(self._location / GROUP_FILE), str(self._location / GROUP_FILE)
+        )
+        if (
+            root.format_version < APPENDED_VERSION
+        ):  # first: a reader that knows no generations must not miss one
+            raised = replace(root, format_version=APPENDED_VERSION)
+            write_json(self._location / GROUP_FILE, group_document(raised.to_json()))
+        group = split.location / GENERATIONS / GROUP_FILE
+        if not group.exists():
+            write_json(group, group_document())
+        return len(split.generations), replace(wanted, first_row=split.n_rows, follows=split.digest)
 
     def artefact_location(self, kind: ArtefactKind) -> FileLocation:
         """Return the directory of the artefacts of a kind; nothing is created.

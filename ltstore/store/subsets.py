@@ -65,6 +65,11 @@ def read(split: Location, name: str, n_rows: int) -> IntArray:
     ids = read_array(location, slice(None))
     if ids.ndim != 1 or ids.dtype != np.int64:
         raise StoreFormatError(f"{location} must be int64 row ids, found {ids.dtype} of shape {ids.shape}")
+    if len(ids) and ids[-1] >= n_rows > 0 and ids_digest(ids) == record.ids_digest:
+        raise StoreFormatError(
+            f"{location} has row {ids[-1]}, and {split} had {n_rows} rows when it was opened: "
+            "rows were appended since, open it anew"
+        )
     if len(ids) and (ids[0] < 0 or ids[-1] >= n_rows or (np.diff(ids) <= 0).any()):
         raise StoreFormatError(
             f"{location} must be ascending row ids in 0..{n_rows - 1}: the subset is damaged"

@@ -75,14 +75,17 @@ class RowView:
 
     @property
     def digest(self) -> str:
-        """ "sha256:..." over split, row ids, class names and normalization; embeddings are not read for it."""
+        """ "sha256:..." over split, row ids, class names and normalization; embeddings are not read for it.
+
+        Rows that are appended to the split later do not change it."""
         if not self._digest:
             import hashlib
 
             ids = hashlib.sha256(np.ascontiguousarray(self._row_ids, "<i8").data).hexdigest()
             split = self._split
+            last = int(self._row_ids[-1]) + 1 if len(self._row_ids) else 0
             self._digest = digest_of(
-                [split.digest, ids, self._normalize, self.encoder.digest, list(self.class_names)]
+                [split.digest_of_rows(last), ids, self._normalize, self.encoder.digest, list(self.class_names)]
             )
         return self._digest
 

@@ -10,7 +10,7 @@ import hashlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any
@@ -27,7 +27,7 @@ from ltstore.errors import (
     StoreFormatError,
     StoreWriteError,
 )
-from ltstore.storage import Location, write_json
+from ltstore.storage import Location, WriterLock, write_json
 from ltstore.store.format import (
     ARRAYS,
     COMPLETE,
@@ -38,11 +38,12 @@ from ltstore.store.format import (
     group_document,
     read_attribute,
 )
+from ltstore.store.generation import Generation, commit_location, commits_digest, read_commits
 from ltstore.store.parts import encode_part, part_location
 from ltstore.store.plan import CHUNK_ROWS, ShardPlan
 from ltstore.store.reader import shard_location
 from ltstore.store.shard import as_bytes, encode_shard
-from ltstore.store.split import Split, commit_location, commits_digest, read_commits
+from ltstore.store.split import Split
 from ltstore.types import UNLABELLED, ByteArray, FloatArray, IntArray, RowStatus
 
 # Settings that say where things lay, not what they were: a resumed run may find them elsewhere.
@@ -50,26 +51,28 @@ PLACES = ("encoder_spec",)
 
 
 class SplitWriter:
-    """Writes the shards of one split, in any order. Made by `Store.begin_split`.
+    """Writes the shards of one generation of a split, in any order. Made by `Store.begin_split`.
 
     A context manager: leaving it gives the lock back and finishes nothing by itself. `write_shard` may be
     called from several threads at once, each with a shard of its own.
     """
 
     def __init__(
-        self, location: Location, name: str, root: RootRecord, wanted: SplitRecord, auto_plan: bool
+        self,
+        location: Location,
+        root: RootRecord,
+        wanted: SplitRecord,
+        auto_plan: bool,
+        lock: WriterLock,
+        finished: Callable[[], Split],
     ) -> None:
         self._location = location
-        self._name = name
         self._root = root
+        self._lock = lock
+        self._finished = finished
         location.make_directory()
-        self._lock = location.lock()
-        try:
-            self._record = self._begin(wanted, auto_plan)
-            self._done = set(read_commits(location, self._record.plan))
-        except BaseException:
-            self._lock.release()
-            raise
+        self._record = self._begin(wanted, auto_plan)
+        self._done = set(read_commits(location, self._record.plan))
         self._guard = threading.Lock()
 
     def _begin(self, wanted: SplitRecord, auto_plan: bool) -> SplitRecord:
@@ -78,7 +81,7 @@ class SplitWriter:
             found = SplitRecord.from_json(read_attribute(where), str(where))
             if auto_plan:  # no opinion: keep the plan the split was begun with
                 wanted = replace(wanted, rows_per_shard=found.rows_per_shard, chunk_rows=found.chunk_rows)
-            if different := _differences(found, wanted):
+            if different := differences(found, wanted):
                 raise PlanMismatchError(
                     f"{self._location} was begun with another plan ({'; '.join(different)}): "
                     "run it as it was begun, or write to another split"
@@ -121,6 +124,11 @@ class SplitWriter:
     def plan(self) -> ShardPlan:
         """Which rows go into which shard."""
         return self._record.plan
+
+    @property
+    def generation(self) -> Generation:
+        """What is written, as it is now."""
+        return Generation(self._location, self._root.encoder.n_features)
 
     @property
     def pending(self) -> tuple[int, ...]:
@@ -252,7 +260,7 @@ class SplitWriter:
             self._record = replace(self._record, state=COMPLETE, digest=digest)
             write_json(self._location / GROUP_FILE, group_document(self._record.to_json()))
         self.close()
-        return Split(self._location, self._name, self._root)
+        return self._finished()
 
     def close(self) -> None:
         """Give the lock back; what is written stays, and the split can be resumed."""
@@ -267,11 +275,15 @@ class SplitWriter:
         self.close()
 
 
-def _differences(found: SplitRecord, wanted: SplitRecord) -> list[str]:
-    """Name what differs between the plan on disk and the one asked for, settings one by one."""
+def differences(found: SplitRecord, wanted: SplitRecord, *, plan: bool = True) -> list[str]:
+    """Name what differs between the record on disk and the one asked for, settings one by one.
+
+    Where things lay is left out, and without `plan` also how rows were cut into shards.
+    """
+    left_out = ("state", "digest", "settings", *(() if plan else ("rows_per_shard", "chunk_rows")))
     there, now = (
         {
-            **{k: v for k, v in record.to_json().items() if k not in ("state", "digest", "settings")},
+            **{k: v for k, v in record.to_json().items() if k not in left_out},
             **{f"settings.{k}": v for k, v in record.settings.items() if k not in PLACES},
         }
         for record in (found, wanted)

@@ -74,7 +74,7 @@ class Selection:
         self.dtype = np.dtype(split.dtype).newbyteorder("<")
         self._split = split
         self._progress = progress
-        self._checked: set[int] = set()
+        self._checked: set[tuple[int, int]] = set()
 
     def __len__(self) -> int:
         return len(self.row_ids)
@@ -106,10 +106,9 @@ class Selection:
 
     def _check(self, ids: IntArray) -> None:
         """Look at the checksums of a shard before its first row goes out."""
-        for shard in np.unique(ids // self._split.plan.rows_per_shard).tolist():
-            if shard not in self._checked:
-                self._split.embeddings.check_shard(shard)
-                self._checked.add(shard)
+        for shard in sorted(self._split.embeddings.shards(ids) - self._checked):
+            self._split.embeddings.check_shard(*shard)
+            self._checked.add(shard)
 
 
 def export_embeddings(

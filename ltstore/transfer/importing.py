@@ -37,6 +37,8 @@ class ImportReport:
     Attributes
     ----------
     store, split, source, format, array : str
+    first_row : int
+        Row id of the first imported row: 0, or where rows were appended the rows there were before.
     n_rows, n_features, n_parts : int
     dtype, dtype_reason : str
         As stored, and why.
@@ -63,6 +65,7 @@ class ImportReport:
     source: str
     format: str
     array: str
+    first_row: int
     n_rows: int
     n_features: int
     n_parts: int
@@ -106,6 +109,7 @@ def import_embeddings(
     normalized: bool | None = None,
     dtype: str = "auto",
     rows_per_shard: int | str = "auto",
+    append: bool = False,
     progress: Progress = no_progress,
 ) -> ImportReport:
     """Import embeddings into a split; the same call again takes up what a stopped one left.
@@ -132,7 +136,7 @@ def import_embeddings(
         Rows have unit norm already; looked at in the first rows of every part. Default as for `model`, else False.
     dtype : {"auto", "float16", "float32"}
         "auto" keeps float16 and float32, and stores float64 as float32.
-    rows_per_shard
+    rows_per_shard, append
         As in `ltstore.store.Store.begin_split`.
     progress : callable
         Called after every shard.
@@ -176,6 +180,8 @@ def import_embeddings(
         existing.require_encoder(identity)
     if identity.normalized:
         _check_unit_norm(found.rows)
+    if append and dtype == "auto" and existing is not None and split in existing.splits:
+        dtype = existing.split(split, allow_incomplete=True).dtype
     stored, reason = resolve_dtype(found.rows.dtype, dtype)
     facts = [found.format, found.array, str(found.rows.dtype), *(str(part.n_rows) for part in found.rows.parts)]
     digest = source_digest(facts, found.files, y)
@@ -191,28 +197,31 @@ def import_embeddings(
         dtype=stored,
         rows_per_shard=rows_per_shard,
         settings={"import": {"format": found.format, "array": found.array}},
+        append=append,
     ) as writer:
         plan, pending = writer.plan, writer.pending
         n_written = sum(stop - start for start, stop in map(plan.shard_range, pending))
         _write_pending(found, y, writer, progress)
-        finished = writer.finish()
+        writer.finish()
+        written = writer.generation
     seconds = time.perf_counter() - began
-    n_bytes = n_written * finished.n_features * np.dtype(stored).itemsize
-    failures = finished.failures()
+    n_bytes = n_written * found.rows.n_features * np.dtype(stored).itemsize
+    failures = written.failures()
     return ImportReport(
         store=str(path),
         split=split,
         source=str(source),
         format=found.format,
         array=found.array,
-        n_rows=finished.n_rows,
-        n_features=finished.n_features,
+        first_row=written.first_row,
+        n_rows=written.n_rows,
+        n_features=found.rows.n_features,
         n_parts=len(found.rows.parts),
         dtype=stored,
         dtype_reason=reason,
         n_failed=sum(failures.values()),
         failures=failures,
-        n_zero=finished.zero_norm,
+        n_zero=written.zero_norm,
         n_labelled=int((y != UNLABELLED).sum()),
         n_classes=len(store.class_names),
         labels_from=found.labels_from,

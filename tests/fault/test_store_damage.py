@@ -139,7 +139,7 @@ def rewrite(path: Path, change: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"format_version": 2}, "newer than the 1"),
+        ({"format_version": 3}, "newer than the 2"),
         ({"format_version": "1"}, "format_version must be an integer"),
         ({"format_version": True}, "format_version must be an integer"),
         ({"class_names": "abc"}, "class_names must be a list"),

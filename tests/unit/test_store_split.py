@@ -340,7 +340,7 @@ def test_views_travel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_array_equal(again.read(0, again.n_samples), before)
     np.testing.assert_array_equal(again.take(np.array([16, 0, 9, 0])), before[[16, 0, 9, 0]])
     assert again.digest == rows.digest
-    assert isinstance(again.split.embeddings, StoredArray)
+    assert isinstance(again.split.generations[0].embeddings, StoredArray)
     assert again.normalized
 
 

@@ -1,0 +1,223 @@
+"""One generation of a split: rows that were written together, in a directory of their own."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ltstore.errors import IncompleteStoreError, StoreFormatError
+from ltstore.storage import Location, parallel_map
+from ltstore.store.format import (
+    COMPLETE,
+    FILES,
+    GROUP_FILE,
+    CommitRecord,
+    SplitRecord,
+    digest_of,
+    read_attribute,
+    read_json,
+)
+from ltstore.store.parts import read_parts
+from ltstore.store.plan import ShardPlan
+from ltstore.store.reader import StoredArray, open_array
+from ltstore.types import IntArray
+
+GENERATIONS = "generations"
+
+
+def generation_location(split: Location, number: int) -> Location:
+    """Return where a generation lies: the first in the split's own directory, later ones below it."""
+    return split / GENERATIONS / f"{number:05d}" if number else split
+
+
+def later_generations(split: Location) -> list[int]:
+    """Return the numbers of the generations beside the first, complete or not, ascending."""
+    names = (split / GENERATIONS).child_names()
+    found = {int(name) for name in names if name.isdecimal() and name.isascii() and len(name) < 10}
+    return sorted(n for n in found if generation_location(split, n).name in names)
+
+
+def next_digest(before: str, digest: str) -> str:
+    """Return the digest of a split with one more generation of that digest."""
+    return digest_of([before, digest])
+
+
+def commit_location(split: Location, shard: int) -> Location:
+    """Return where the commit record of a shard lies."""
+    return split / "commits" / f"{shard:05d}.json"
+
+
+def read_commit(split: Location, plan: ShardPlan, shard: int) -> CommitRecord:
+    """Return a shard's commit record, checked against the plan; FileNotFoundError where there is none."""
+    location = commit_location(split, shard)
+    commit = CommitRecord.from_json(read_json(location), str(location))
+    start, stop = plan.shard_range(shard)
+    if (commit.shard, commit.start, commit.stop) != (shard, start, stop):
+        raise StoreFormatError(
+            f"{location} must be of shard {shard}, rows [{start}, {stop}), found shard {commit.shard}, "
+            f"rows [{commit.start}, {commit.stop}): it belongs to another plan"
+        )
+    return commit
+
+
+def read_commits(split: Location, plan: ShardPlan) -> dict[int, CommitRecord]:
+    """Return the commit records that are there, by shard."""
+    there = set((split / "commits").child_names())
+    shards = [shard for shard in range(plan.n_shards) if commit_location(split, shard).name in there]
+    commits = parallel_map(split, lambda shard: read_commit(split, plan, shard), shards)
+    return dict(zip(shards, commits, strict=True))
+
+
+def commits_digest(commits: Sequence[CommitRecord]) -> str:
+    """Return the digest of a split: of the digests of its files, shard by shard."""
+    return digest_of([[commit.files[name]["sha256"] for name in FILES] for commit in commits])
+
+
+def count_failures(commits: Iterable[CommitRecord]) -> dict[str, int]:
+    """Return how many rows of shards have no embedding, by the name of the reason."""
+    total: Counter[str] = Counter()
+    for commit in commits:
+        total.update(commit.failures)
+    return dict(sorted(total.items()))
+
+
+class Generation:
+    """Rows [first_row, first_row + n_rows) of a split, as they were when it was opened. Row ids here count from 0.
+
+    Notes
+    -----
+    Which shards are there is settled at opening. Picklable.
+    """
+
+    def __init__(self, location: Location, n_features: int) -> None:
+        self.location = location
+        where = location / GROUP_FILE
+        self.record = SplitRecord.from_json(read_attribute(where), str(where))
+        self.plan: ShardPlan = self.record.plan
+        self.first_row = self.record.first_row
+        self.n_rows = self.record.n_rows
+        self.commits = tuple(read_commits(location, self.plan).values())
+        self._n_features = n_features
+
+    @property
+    def complete(self) -> bool:
+        """Whether it was written to its end."""
+        return self.record.state == COMPLETE
+
+    def failures(self) -> dict[str, int]:
+        """Return how many rows have no embedding, by the name of the reason."""
+        return count_failures(self.commits)
+
+    @property
+    def zero_norm(self) -> int:
+        """How many rows with status OK are all zeros."""
+        return sum(commit.zero_norm for commit in self.commits)
+
+    @cached_property
+    def digest(self) -> str:
+        """ "sha256:..." over the digests of all its files, shard by shard.
+
+        Raises
+        ------
+        IncompleteStoreError
+            It has not been written to its end.
+        StoreFormatError
+            Commit records are missing or not those it was finished with.
+        """
+        if not self.complete:
+            raise IncompleteStoreError(
+                f"{self.location} is not complete: it has no digest yet; run the ingest again"
+            )
+        found = commits_digest(self.commits)
+        if len(self.commits) != self.plan.n_shards or found != self.record.digest:
+            raise StoreFormatError(
+                f"the commit records of {self.location} ({len(self.commits)} of {self.plan.n_shards}) are not those "
+                "it was finished with: run verify"
+            )
+        return found
+
+    @cached_property
+    def embeddings(self) -> StoredArray:
+        """The stored embeddings, failed rows included."""
+        return open_array(self.location / "embeddings", self.plan, self.record.dtype, (self._n_features,))
+
+    def column(self, name: str, dtype: str, missing: int) -> NDArray[Any]:
+        """Return a whole column, checked against its checksums, with `missing` where a shard is not written yet."""
+        if self.complete and len(self.commits) != self.plan.n_shards:
+            raise StoreFormatError(
+                f"{self.location} is complete but has {len(self.commits)} of {self.plan.n_shards} commit records: "
+                "run verify"
+            )
+        array = open_array(self.location / name, self.plan, dtype, ())
+        column = np.full(self.n_rows, missing, dtype)
+
+        def read(commit: CommitRecord) -> None:
+            array.check_shard(commit.shard)
+            array.read(commit.start, commit.stop, column[commit.start : commit.stop])
+
+        parallel_map(self.location, read, self.commits)
+        return column
+
+    def table(self, row_ids: IntArray, columns: Sequence[str]) -> Any:
+        """Return a pyarrow Table of `columns`, one row per row id in the order given.
+
+        Raises
+        ------
+        IncompleteStoreError
+            A row's shard has not been written yet.
+        """
+        written = {commit.shard for commit in self.commits}
+        if absent := sorted(set((row_ids // self.plan.rows_per_shard).tolist()) - written):
+            raise IncompleteStoreError(f"shard {absent[0]} of {self.location} is not written yet")
+        return read_parts(self.location, self.plan, row_ids, columns)
+
+
+def by_generation(
+    generations: Sequence[Generation], row_ids: IntArray
+) -> Iterator[tuple[Generation, IntArray]]:
+    """Yield each generation that has some of the rows, and their places in `row_ids`."""
+    owner = np.searchsorted([each.first_row for each in generations], row_ids, side="right") - 1
+    for number in np.unique(owner).tolist():
+        yield generations[number], np.flatnonzero(owner == number)
+
+
+class JoinedArray:
+    """The embeddings of all generations of a split, as one array; safe to use from threads, picklable."""
+
+    def __init__(self, generations: Sequence[Generation]) -> None:
+        self._generations = tuple(generations)
+
+    def read(self, start: int, stop: int, out: NDArray[Any]) -> None:
+        """Copy rows [start, stop) into `out` (stop - start, D), converting the dtype."""
+        for generation in self._generations:
+            first = generation.first_row
+            low, high = max(start, first), min(stop, first + generation.n_rows)
+            if low < high:
+                generation.embeddings.read(low - first, high - first, out[low - start : high - start])
+
+    def take(self, row_ids: IntArray, out: NDArray[Any]) -> None:
+        """Copy the rows at `row_ids` (any order, repeats allowed) into `out`, converting the dtype."""
+        if len(self._generations) == 1:
+            self._generations[0].embeddings.take(row_ids, out)
+            return
+        for generation, where in by_generation(self._generations, row_ids):
+            block = np.empty((len(where), out.shape[1]), out.dtype)
+            generation.embeddings.take(row_ids[where] - generation.first_row, block)
+            out[where] = block
+
+    def shards(self, row_ids: IntArray) -> set[tuple[int, int]]:
+        """Return the (generation, shard) that rows lie in."""
+        found = set()
+        for generation, where in by_generation(self._generations, row_ids):
+            shards = (row_ids[where] - generation.first_row) // generation.plan.rows_per_shard
+            found |= {(self._generations.index(generation), shard) for shard in np.unique(shards).tolist()}
+        return found
+
+    def check_shard(self, generation: int, shard: int) -> None:
+        """Raise ChecksumMismatchError where a chunk of the shard does not match its checksum."""
+        self._generations[generation].embeddings.check_shard(shard)
