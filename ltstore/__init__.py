@@ -15,6 +15,7 @@ _ROOMS = {
     "ltstore.linear": ("LinearModel", "TrainSettings", "load_model"),
     "ltstore.rows": ("ArrayRows",),
     "ltstore.sources": ("open_source",),
+    "ltstore.storage": ("open_location",),
     "ltstore.store": ("create_store", "open_store", "store_info", "verify"),
     "ltstore.stream": ("EmbeddingDataset", "iter_batches"),
     "ltstore.transfer": ("adopt", "export_embeddings", "import_embeddings"),
