@@ -20,7 +20,7 @@ _ROOMS = {
     "ltstore.stream": ("EmbeddingDataset", "iter_batches"),
     "ltstore.transfer": ("adopt", "export_embeddings", "import_embeddings"),
     "ltstore.workflow": (
-        *("build_store_index", "compare", "evaluate", "make_subset", "predict"),
+        *("backtest", "build_store_index", "compare", "evaluate", "make_subset", "predict"),
         *("query_store", "quickstart", "sample", "select", "store_donors", "train"),
     ),
 }

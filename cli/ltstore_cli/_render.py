@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ltstore.store import VerifyReport
     from ltstore.transfer import ExportReport, ImportReport
     from ltstore.types import Encoder, Progress
-    from ltstore.workflow import EvaluateResult, Prediction, QuickstartResult, TrainOutcome
+    from ltstore.workflow import BacktestOutcome, EvaluateResult, Prediction, QuickstartResult, TrainOutcome
 
 
 def line(text: str = "") -> None:
@@ -370,6 +370,36 @@ _STOPPED = {
 }
 
 
+def backtest_card(outcome: BacktestOutcome, limit: int) -> None:
+    """Print what a backtest compared and chose."""
+    card = outcome.card
+    rows = []
+    for place, result in enumerate(card.results):
+        if limit and place >= limit and place != card.chosen:
+            continue
+        gain = f"{100 * result.gain:+.1f} [{100 * result.gain_low:+.1f}, {100 * result.gain_high:+.1f}]"
+        values = [
+            percent(value) for value in (result.score, result.head, result.tail, result.few, result.medium)
+        ]
+        rows.append(("->" if place == card.chosen else "", result.candidate.name, *values, gain))
+    columns = ("", "candidate", "score", "kept", "cut", "few", "medium", "gain over la")
+    table(columns, rows, left=("", "candidate"))
+    if limit < len(card.results) and limit:
+        note(f"{len(card.results) - limit} more with --limit 0")
+    pairs(
+        [
+            ("rows", outcome.name),
+            ("chosen", f"{card.choice.candidate.name}: {card.reason}"),
+            ("judged on", f"{card.n_trials} trials; {card.n_head} large and {card.n_tail} small classes"),
+            ("time", f"{card.seconds:.1f} s" + (" (when it was made)" if outcome.reused else "")),
+        ]
+    )
+    note(
+        "score: expected balanced accuracy in %, over large classes that were kept and large ones cut to small sizes"
+    )
+    note(f"card: {outcome.path}; next: ltstore train ... --sampler auto")
+
+
 def train_summary(outcome: TrainOutcome, out: Path) -> None:
     """Print what a training did."""
     settings = outcome.model.record["settings"]
@@ -397,12 +427,14 @@ def _train_settings(settings: Mapping[str, Any]) -> str:
         "l2",
         "shrinkage",
         "mean_shrinkage",
+        "posthoc_tau",
         "sampler",
+        "auto_name",
         "synthetic",
         "donors_by",
     ):
         value = settings.get(key)
-        if value not in (None, "none"):
+        if value not in (None, "none", 0.0):
             words.append(f"{key.replace('_', ' ')} {_cell(value)}")
     return ", ".join(words)
 

@@ -27,6 +27,7 @@ COMMANDS = (
     "index",
     "query",
     "donors",
+    "backtest",
     "sample",
     "train",
     "evaluate",

@@ -39,8 +39,14 @@ def train(
         ),
     ] = None,
     tau: Annotated[float | None, typer.Option(help="Strength of the adjustment; default 1.")] = None,
+    posthoc_tau: Annotated[
+        float | None, typer.Option(help="Lean to the tail after training; default 0, or what auto chooses.")
+    ] = None,
     sampler: Annotated[
-        str, typer.Option(help="none, neighbor-gauss or duplicate: synthetic rows made while training.")
+        str,
+        typer.Option(
+            help="Synthetic rows made while training: none, neighbor-gauss, duplicate, or auto (chosen by a backtest)."
+        ),
     ] = "none",
     sampler_option: SamplerOptions = None,
     per_class: PerClass = None,
@@ -78,6 +84,7 @@ def train(
     given = {
         "loss": loss,
         "tau": tau,
+        "posthoc_tau": posthoc_tau,
         "l2": l2,
         "penalty": penalty,
         "max_passes": max_passes,

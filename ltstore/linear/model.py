@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ltstore.atomic import atomic_directory, write_bytes, write_json
 from ltstore.errors import DataError, ModelFormatError, ModelNotFoundError, StoreExistsError
-from ltstore.types import EncoderIdentity, FloatArray, IntArray
+from ltstore.types import DoubleArray, EncoderIdentity, FloatArray, IntArray
 
 FORMAT_VERSION = 1
 _ARRAYS, _HEADER = "model.safetensors", "model.json"
@@ -54,6 +54,11 @@ class LinearModel:
     normalized: bool
     class_counts: IntArray
     record: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def arrays(self) -> tuple[DoubleArray, DoubleArray]:
+        """Weight (C, D) and bias (C,) in float64, new."""
+        return self.weight.astype(np.float64), self.bias.astype(np.float64)
 
     def __post_init__(self) -> None:
         n_classes, n_features = len(self.class_names), self.encoder.n_features

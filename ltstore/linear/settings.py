@@ -26,6 +26,9 @@ class TrainSettings:
         being the class shares of the stream that is fed, and left out when predicting.
     tau : float, optional
         Strength of the adjustment, at least 0. Default 1 for "la"; "ce" has none.
+    posthoc_tau : float
+        At least 0: this times the log of each class's share of the real rows is taken from its logit after training,
+        which leans to the tail (post-hoc logit adjustment, Menon et al. 2021, equation 9).
     l2 : float, optional
         Strength of the penalty, above 0, on the scale of the mean loss of a row: mean loss + l2/2 tr(W M W'), so
         that it does not depend on the scale of the rows. Default min(0.01, 1 / C): the gradient of one class
@@ -48,6 +51,7 @@ class TrainSettings:
 
     loss: str = "la"
     tau: float | None = None
+    posthoc_tau: float = 0.0
     l2: float | None = None
     penalty: str = "plain"
     max_passes: int = 200
@@ -62,6 +66,7 @@ class TrainSettings:
             _number("tau", self.tau, low=0.0, open_low=False)
             if self.loss == "ce" and self.tau != 0:
                 raise ConfigError(f"loss 'ce' has no adjustment, found tau {self.tau}: use loss 'la'")
+        _number("posthoc_tau", self.posthoc_tau, low=0.0, open_low=False)
         if self.l2 is not None:
             _number("l2", self.l2, low=0.0, open_low=True)
         _number("tolerance", self.tolerance, low=0.0, open_low=False)

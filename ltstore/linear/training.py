@@ -20,7 +20,7 @@ from ltstore.linear.settings import TrainSettings
 from ltstore.linear.solver import PassRecord, minimize
 from ltstore.provenance import record
 from ltstore.stream import TrainingStream
-from ltstore.types import EncoderIdentity, IntArray, Moments, Progress, Rows, no_progress
+from ltstore.types import DoubleArray, EncoderIdentity, IntArray, Moments, Progress, Rows, no_progress
 
 _log = logging.getLogger(__name__)
 
@@ -136,7 +136,7 @@ def train_linear(
             settings.tolerance,
             advice,
         )
-    bias = solution.bias - solution.weight @ center
+    bias = solution.bias - solution.weight @ center - lean(stream.real_counts, settings.posthoc_tau)
     resolved = {
         "head": "linear",
         **settings.to_mapping(),
@@ -220,6 +220,13 @@ def train_closed_form(
         record=record("model", settings={"head": method, **head.settings}, made_from=made_from or {}),
     )
     return TrainResult(model, (), 0, seconds, "closed form", 0.0)
+
+
+def lean(counts: IntArray, posthoc_tau: float) -> DoubleArray:
+    """Return (C,) what post-hoc logit adjustment takes from each bias: posthoc_tau * log(n_c / N), 0 without rows."""
+    shares = np.maximum(counts, 1) / max(int(counts.sum()), 1)
+    taken: DoubleArray = np.where(counts > 0, posthoc_tau * np.log(shares), 0.0)
+    return taken
 
 
 def _check_fit(stream: TrainingStream, moments: Moments, encoder: EncoderIdentity) -> None:

@@ -5,6 +5,7 @@ a record of what it was made from; formulas and formats live below. The command 
 Start reading in `selection`.
 """
 
+from ltstore.workflow.backtesting import BacktestOutcome, backtest
 from ltstore.workflow.evaluation import EvaluateResult, compare, evaluate
 from ltstore.workflow.neighborhood import IndexResult, build_store_index, query_store, store_donors
 from ltstore.workflow.prediction import Prediction, predict
@@ -17,6 +18,7 @@ from ltstore.workflow.training import TrainOutcome, train
 
 __all__ = [
     "SUBSET_RULES",
+    "BacktestOutcome",
     "EvaluateResult",
     "IndexResult",
     "Prediction",
@@ -24,6 +26,7 @@ __all__ = [
     "SampleResult",
     "Selection",
     "TrainOutcome",
+    "backtest",
     "build_store_index",
     "compare",
     "evaluate",

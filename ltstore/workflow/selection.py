@@ -65,6 +65,11 @@ class Selection:
         """Directory of the index of these rows."""
         return self._artefact("indexes")
 
+    @property
+    def stats_path(self) -> Path:
+        """Directory of what was computed of these rows."""
+        return self._artefact("stats")
+
     def _artefact(self, kind: Literal["indexes", "stats"]) -> Path:
         """KIND/SPLIT/all, or KIND/SPLIT/subset-NAME: no two selections share a directory."""
         leaf = "all" if self.subset is None else f"subset-{self.subset}"
@@ -77,7 +82,7 @@ class Selection:
 
     def moments(self, *, progress: Progress = no_progress) -> ClassMoments:
         """Return the class moments of these rows: kept in stats/, made anew when the rows changed."""
-        path = self._artefact("stats") / "moments.safetensors"
+        path = self.stats_path / "moments.safetensors"
         try:
             return load_moments(path, rows_digest=self.rows.digest)
         except (FileNotFoundError, DataError, StoreFormatError) as err:

@@ -1,0 +1,118 @@
+"""What is tried: heads with and without synthetic rows, blends of them, and how far the bias leans to the tail."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ltstore.errors import ConfigError
+from ltstore.linear import TrainSettings
+from ltstore.linear.training import CLOSED_FORMS
+from ltstore.sampling import SAMPLERS
+
+POSTHOC_TAUS = (0.0, 0.125, 0.25, 0.375, 0.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """One head that is trained, or made in closed form.
+
+    Attributes
+    ----------
+    head : {"linear", "ncm", "gda", "ridge"}
+    sampler : str
+        "none", or a sampler whose rows fill every class up to the largest.
+    sampler_settings : mapping
+    loss : {"ce", "la"}
+        Of a trained head.
+    """
+
+    head: str = "linear"
+    sampler: str = "none"
+    sampler_settings: Mapping[str, Any] = field(default_factory=dict)
+    loss: str = "la"
+
+    def __post_init__(self) -> None:
+        if self.head not in ("linear", *CLOSED_FORMS):
+            raise ConfigError(f"unknown head {self.head!r}; known: linear, {', '.join(CLOSED_FORMS)}")
+        if self.sampler not in ("none", *SAMPLERS):
+            raise ConfigError(f"unknown sampler {self.sampler!r}; known: none, {', '.join(SAMPLERS)}")
+        if self.head != "linear" and self.sampler != "none":
+            raise ConfigError(f"head {self.head!r} is a closed form of the moments and takes no synthetic rows")
+        TrainSettings(loss=self.loss)
+
+    @property
+    def name(self) -> str:
+        """The sampler, the closed form, or the loss: whichever tells it from others."""
+        if self.head != "linear":
+            return self.head
+        return self.loss if self.sampler == "none" else self.sampler
+
+    @property
+    def key(self) -> str:
+        """Equal for members that would be trained alike."""
+        return repr(sorted(asdict(self).items()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A head to choose from: the mean of its members' logits, which is a linear head again.
+
+    Attributes
+    ----------
+    members : tuple of Member
+    posthoc_tau : float
+        This times the log of each class's share of the real rows is taken from its logit at the end: above 0 leans to
+        the tail.
+    """
+
+    members: tuple[Member, ...]
+    posthoc_tau: float = 0.0
+
+    @property
+    def base(self) -> str:
+        """Name without the lean."""
+        return " + ".join(member.name for member in self.members)
+
+    @property
+    def name(self) -> str:
+        """Name with the lean, where there is one."""
+        return self.base if not self.posthoc_tau else f"{self.base}, lean {self.posthoc_tau:g}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a plain dict that `from_json` turns into an equal candidate."""
+        return {"members": [asdict(member) for member in self.members], "posthoc_tau": self.posthoc_tau}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Candidate:
+        """Return the candidate; ConfigError where a member is not known here."""
+        try:
+            members = tuple(Member(**member) for member in data["members"])
+            return cls(members=members, posthoc_tau=float(data["posthoc_tau"]))
+        except (KeyError, TypeError, ValueError) as err:
+            raise ConfigError(f"not a candidate: {err}") from err
+
+
+def default_candidates(samplers: Sequence[str] | None = None) -> tuple[Candidate, ...]:
+    """Return what is compared unless told otherwise.
+
+    Plain and logit-adjusted cross entropy, the closed forms GDA and ridge, every sampler that needs no setting, and
+    blends of the adjusted head with GDA, with each sampler, and with both; all but plain cross entropy with leans of
+    0 to 0.5. Leans cost nothing and blends next to nothing: only the members are trained.
+
+    Parameters
+    ----------
+    samplers : sequence of str, optional
+        Only these.
+    """
+    names = tuple(samplers) if samplers is not None else tuple(name for name in SAMPLERS if name != "text")
+    ce, la = Member(loss="ce"), Member(loss="la")
+    gda, ridge = Member(head="gda"), Member(head="ridge")
+    drawn = [Member(sampler=name) for name in names]
+    bases: list[tuple[Member, ...]] = [(la,), (gda,), (ridge,), *((member,) for member in drawn), (la, gda)]
+    bases += [pair for member in drawn for pair in ((la, member), (la, member, gda))]
+    return (
+        Candidate(members=(ce,)),
+        *(Candidate(members=members, posthoc_tau=tau) for members in bases for tau in POSTHOC_TAUS),
+    )

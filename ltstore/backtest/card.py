@@ -1,0 +1,244 @@
+"""What a backtest found: every candidate's accuracy on cut and on kept classes, and the choice with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ltstore.backtest.candidates import Candidate
+from ltstore.backtest.plan import Trial
+from ltstore.errors import ConfigError
+from ltstore.types import BoolArray, DoubleArray, IntArray
+
+EQUAL = 0.5
+"""Candidates that are within so many standard errors (of the paired difference) of the best score count as equal."""
+REFERENCE = "la"
+_Z95 = 1.96
+_FEW, _MANY = 20, 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One candidate, judged. Accuracies are shares in 0..1; None where there was nothing to judge.
+
+    Attributes
+    ----------
+    candidate : Candidate
+    score : float
+        Expected balanced accuracy: accuracy over kept classes and over cut ones, weighted by the shares of large and of
+        small classes in the rows.
+    head, tail : float
+        Accuracy over kept, and over cut classes.
+    few, medium, many : float or None
+        Accuracy over judged classes that had fewer than 20, 20 to 100, more than 100 rows in their trial.
+    gain, gain_low, gain_high : float
+        Score minus that of plain logit adjustment in the same trials, and its 95 % interval.
+    behind, behind_error : float
+        Best score minus this one, and the standard error of that difference.
+    n_trials : int
+        Trials it ran in: what is far behind after the first pair is left out of the others.
+    """
+
+    candidate: Candidate
+    score: float
+    head: float
+    tail: float
+    few: float | None
+    medium: float | None
+    many: float | None
+    gain: float
+    gain_low: float
+    gain_high: float
+    behind: float
+    behind_error: float
+    n_trials: int
+
+    @property
+    def equal(self) -> bool:
+        """Whether the best score cannot be told from this one."""
+        return self.behind <= EQUAL * self.behind_error
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a plain dict."""
+        return {
+            "name": self.candidate.name,
+            "equal": self.equal,
+            **{k: v for k, v in asdict(self).items() if k != "candidate"},
+            "candidate": self.candidate.to_json(),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """All results, best score first, and what they were made from.
+
+    Attributes
+    ----------
+    results : tuple of Result
+    chosen : int
+        Position of the choice in `results`.
+    reason : str
+    rows_digest : str
+    n_trials, rows_per_class, seed : int
+    n_head, n_tail : int
+        The larger half of the classes, and the others that have rows.
+    seconds : float
+    """
+
+    results: tuple[Result, ...]
+    chosen: int
+    reason: str
+    rows_digest: str
+    n_trials: int
+    rows_per_class: int
+    seed: int
+    n_head: int
+    n_tail: int
+    seconds: float
+
+    @property
+    def choice(self) -> Result:
+        """The chosen one."""
+        return self.results[self.chosen]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a plain dict that `from_json` turns into an equal card."""
+        rest = {k: v for k, v in vars(self).items() if k != "results"}
+        return {
+            **rest,
+            "choice": self.choice.candidate.name,
+            "results": [each.to_json() for each in self.results],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Card:
+        """Return the card; ConfigError where it is none, or names what is not known here."""
+        try:
+            results = tuple(
+                Result(
+                    candidate=Candidate.from_json(each["candidate"]),
+                    **{k: v for k, v in each.items() if k not in ("name", "equal", "candidate")},
+                )
+                for each in data["results"]
+            )
+            card = cls(results=results, **{k: v for k, v in data.items() if k not in ("results", "choice")})
+            card.choice  # noqa: B018
+        except (KeyError, TypeError, IndexError) as err:
+            raise ConfigError(f"not a backtest card: {err}") from err
+        return card
+
+
+def judge(
+    candidates: Sequence[Candidate],
+    accuracy: DoubleArray,
+    trials: Sequence[Trial],
+    *,
+    n_head: int,
+    n_tail: int,
+    **facts: Any,
+) -> Card:
+    """Make the card of per-class accuracies.
+
+    The choice is, among the candidates whose score cannot be told from the best (`EQUAL`), the one with the highest
+    accuracy over cut classes: what is equal over all classes is chosen for the tail.
+
+    Parameters
+    ----------
+    candidates : K of Candidate
+        One of them named `REFERENCE` or else the first is what all are compared with; it must have run in all trials.
+    accuracy : (K, T, C) float64
+        NaN where a class is not judged in a trial, or the candidate did not run in it.
+    trials : T of Trial
+    n_head, n_tail : int
+    **facts
+        The other attributes of the card.
+
+    Notes
+    -----
+    Candidates are compared on the trials that both ran in. Standard errors of a difference treat the judged classes of
+    all trials as drawn independently: the variance over kept classes divided by their number, times the squared share
+    of head classes, and the same for cut ones.
+    """
+    names = [candidate.name for candidate in candidates]
+    reference = names.index(REFERENCE) if REFERENCE in names else 0
+    table = _Table(accuracy, trials, n_head, n_tail)
+    base = table.score(reference)
+    gains = np.array([table.difference(k, reference) for k in range(len(candidates))])
+    order = np.argsort(-gains[:, 0], kind="stable").tolist()
+    results = [
+        Result(
+            candidate=candidates[k],
+            score=base + float(gains[k, 0]),
+            **table.accuracies(k),
+            gain=float(gains[k, 0]),
+            gain_low=float(gains[k, 0] - _Z95 * gains[k, 1]),
+            gain_high=float(gains[k, 0] + _Z95 * gains[k, 1]),
+            behind=float(gains[order[0], 0] - gains[k, 0]),
+            behind_error=table.difference(k, order[0])[1],
+            n_trials=table.n_trials(k),
+        )
+        for k in order
+    ]
+    equal = [k for k, result in enumerate(results) if result.equal]
+    chosen = max(equal, key=lambda k: (results[k].tail, -k))
+    reason = "the best score"
+    if chosen:
+        reason = f"the best tail among {len(equal)} whose scores cannot be told apart"
+    return Card(
+        results=tuple(results),
+        chosen=chosen,
+        reason=reason,
+        n_trials=len(trials),
+        n_head=n_head,
+        n_tail=n_tail,
+        **facts,
+    )
+
+
+class _Table:
+    """Accuracy of every candidate on every judged class of every trial."""
+
+    def __init__(self, accuracy: DoubleArray, trials: Sequence[Trial], n_head: int, n_tail: int) -> None:
+        kept = np.stack([trial.kept for trial in trials])
+        cut = np.stack([trial.cut for trial in trials])
+        self._shares = n_head / (n_head + n_tail), n_tail / (n_head + n_tail)
+        self._parts = accuracy[:, kept], accuracy[:, cut]  # (K, judged classes)
+        self._judged = accuracy[:, kept | cut]
+        self._shots: IntArray = np.stack([trial.shots for trial in trials])[kept | cut]
+        self._ran: BoolArray = np.asarray(np.isfinite(accuracy).any(axis=2))
+
+    def n_trials(self, k: int) -> int:
+        return int(self._ran[k].sum())
+
+    def score(self, k: int) -> float:
+        means = [float(np.nanmean(part[k])) for part in self._parts]
+        return self._shares[0] * means[0] + self._shares[1] * means[1]
+
+    def difference(self, a: int, b: int) -> tuple[float, float]:
+        """Score of a minus that of b where both ran, and its standard error."""
+        mean = variance = 0.0
+        for share, part in zip(self._shares, self._parts, strict=True):
+            d = part[a] - part[b]
+            d = d[np.isfinite(d)]
+            mean += share * float(d.mean())
+            variance += share**2 * float(np.var(d, ddof=1)) / len(d) if len(d) > 1 else 0.0
+        return mean, float(np.sqrt(variance))
+
+    def accuracies(self, k: int) -> dict[str, Any]:
+        accuracy: DoubleArray = self._judged[k]
+        judged = np.isfinite(accuracy)
+
+        def over(low: int, high: float) -> float | None:
+            values = accuracy[judged & (self._shots >= low) & (self._shots < high)]
+            return float(values.mean()) if len(values) else None
+
+        return {
+            "head": float(np.nanmean(self._parts[0][k])),
+            "tail": float(np.nanmean(self._parts[1][k])),
+            "few": over(0, _FEW),
+            "medium": over(_FEW, _MANY + 1),
+            "many": over(_MANY + 1, np.inf),
+        }
