@@ -194,6 +194,73 @@ class ArrayRows:
         return chosen
 
 
+class TailRows:
+    """The rows of others from a position on, as `ltstore.types.Rows`; nothing is copied.
+
+    Parameters
+    ----------
+    rows : Rows
+    start : int
+        0..N.
+    """
+
+    def __init__(self, rows: Rows, start: int) -> None:
+        if not 0 <= start <= rows.n_samples:
+            raise IndexError(f"row {start} of {rows.n_samples}")
+        self._rows, self._start = rows, start
+
+    @property
+    def n_samples(self) -> int:
+        """N less the rows before the first."""
+        return self._rows.n_samples - self._start
+
+    @property
+    def n_features(self) -> int:
+        """D."""
+        return self._rows.n_features
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """C names."""
+        return self._rows.class_names
+
+    @property
+    def labels(self) -> IntArray:
+        """(n,) int64, read-only."""
+        return self._rows.labels[self._start :]
+
+    @property
+    def row_ids(self) -> IntArray:
+        """(n,) int64, read-only."""
+        return self._rows.row_ids[self._start :]
+
+    @property
+    def normalized(self) -> bool:
+        """Whether rows have unit norm."""
+        return self._rows.normalized
+
+    @property
+    def encoder(self) -> EncoderIdentity:
+        """The feature identity."""
+        return self._rows.encoder
+
+    @property
+    def digest(self) -> str:
+        """ "sha256:..." over the digest of all rows and the first position."""
+        return "sha256:" + hashlib.sha256(f"{self._rows.digest} from {self._start}".encode()).hexdigest()
+
+    def read(self, start: int, stop: int, out: FloatArray | None = None) -> FloatArray:
+        """Return rows [start, stop), in `out` if given."""
+        return self._rows.read(self._start + start, self._start + stop, out)
+
+    def take(self, positions: IntArray) -> FloatArray:
+        """Return the rows at `positions`, 0..n-1."""
+        chosen = np.asarray(positions, np.int64)
+        if len(chosen) and chosen.min() < 0:
+            raise IndexError(f"positions must not be negative, found {chosen.min()}")
+        return self._rows.take(chosen + self._start)
+
+
 def _int_column(values: ArrayLike | None, n: int, name: str, default: int) -> IntArray:
     if values is None:
         return np.full(n, default, np.int64)

@@ -79,8 +79,8 @@ def plan_trials(
 
     The larger half of the classes is cut and judged (`large_classes`). The sizes that classes are cut to are those of
     the smaller half: quantiles of them, spread over the cut classes at random, so that accuracy over cut classes
-    estimates accuracy over the small ones. Small classes take part with all their rows, as what a row may be confused with; no
-    row of them is spent on judging.
+    estimates accuracy over the small ones. Small classes take part with all their rows, as what a row may be confused
+    with; no row of them is spent on judging.
 
     Parameters
     ----------

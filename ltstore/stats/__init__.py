@@ -5,6 +5,6 @@ result depends on neither block size nor number of workers beyond rounding. Star
 """
 
 from ltstore.stats.artefact import load_moments, save_moments
-from ltstore.stats.moments import ClassMoments, MomentSums, class_moments
+from ltstore.stats.moments import ClassMoments, MomentSums, class_moments, merge_moments
 
-__all__ = ["ClassMoments", "MomentSums", "class_moments", "load_moments", "save_moments"]
+__all__ = ["ClassMoments", "MomentSums", "class_moments", "load_moments", "merge_moments", "save_moments"]

@@ -108,7 +108,7 @@ class MomentSums:
         Exactly zero where classes have one row each, or equal rows: what is left of the difference then is rounding.
         """
         within = self.gram - self.means.T @ self.sums
-        freedom = int(self.counts.sum()) - int(np.count_nonzero(self.counts))
+        freedom = _freedom(self.counts)
         if freedom == 0 or np.trace(within) <= _ROUNDING * np.trace(self.gram):
             return np.zeros_like(within)
         within /= freedom
@@ -116,7 +116,12 @@ class MomentSums:
 
 
 def class_moments(
-    rows: Rows, *, rank: int = 16, block_rows: int = BLOCK_ROWS, progress: Progress = no_progress
+    rows: Rows,
+    *,
+    rank: int = 16,
+    basis: DoubleArray | None = None,
+    block_rows: int = BLOCK_ROWS,
+    progress: Progress = no_progress,
 ) -> ClassMoments:
     """Compute the moments of every class in two passes over the rows.
 
@@ -129,6 +134,8 @@ def class_moments(
         Unlabelled rows are skipped; empty and one-row classes are allowed.
     rank : int
         r, at least 1; no more than D are kept.
+    basis : (D, r) float64, optional
+        Orthonormal; used in place of the top eigenvectors.
     block_rows : int
         Rows in memory at once; changes the result by rounding only.
     progress : Progress
@@ -156,7 +163,8 @@ def class_moments(
     if not sums.counts.any():
         raise DataError(f"class moments need labelled rows, found none among {rows.n_samples}")
     pooled, means = sums.pooled, sums.means
-    basis = _top_eigenvectors(pooled, min(rank, n_features))
+    if basis is None:
+        basis = _top_eigenvectors(pooled, min(rank, n_features))
     r = basis.shape[1]
     scatter, residual = np.zeros((n_classes, r, r)), np.zeros((n_classes, n_features))
     for X, labels in _timed_blocks(rows, block_rows, progress):
@@ -164,6 +172,53 @@ def class_moments(
     return ClassMoments(
         counts=sums.counts, means=means, pooled=pooled, basis=basis, scatter=scatter, residual=residual
     )
+
+
+def merge_moments(a: ClassMoments, b: ClassMoments) -> ClassMoments:
+    """Return the moments of two sets of rows together, from their moments: rows that were added cost only themselves.
+
+    Parameters
+    ----------
+    a, b : ClassMoments
+        Of the same classes and features, with one basis (see `class_moments`), which the result keeps. It is that of
+        the rows of `a`, and slowly becomes less than the best for all rows, never wrong: inside and outside the basis the
+        scatters are exact.
+
+    Raises
+    ------
+    DataError
+        Shapes or bases differ.
+
+    Notes
+    -----
+    With d the difference of a class's two means, the scatters add up to ``S_a + S_b + n_a n_b / (n_a + n_b) d d'``
+    (Chan, Golub, LeVeque 1979). 2 C D r + C r^2 + 2 C D^2 flops.
+    """
+    if a.means.shape != b.means.shape or not np.array_equal(a.basis, b.basis):
+        raise DataError("moments of other classes, features or bases cannot be merged: compute them anew")
+    counts = a.counts + b.counts
+    n_a, n_b = a.counts.astype(np.float64), b.counts.astype(np.float64)
+    n = np.maximum(n_a + n_b, 1.0)
+    gap = np.where(((n_a > 0) & (n_b > 0))[:, None], b.means - a.means, 0.0)
+    weight = n_a * n_b / n
+    means = (n_a[:, None] * a.means + n_b[:, None] * b.means) / n[:, None]
+    inside = gap @ a.basis
+    outside = gap - inside @ a.basis.T
+    within = (gap * weight[:, None]).T @ gap
+    within += _freedom(a.counts) * a.pooled + _freedom(b.counts) * b.pooled
+    return ClassMoments(
+        counts=counts,
+        means=means,
+        pooled=(within + within.T) / (2 * max(_freedom(counts), 1)),
+        basis=a.basis,
+        scatter=a.scatter + b.scatter + np.einsum("c,cr,cs->crs", weight, inside, inside),
+        residual=a.residual + b.residual + weight[:, None] * outside**2,
+    )
+
+
+def _freedom(counts: IntArray) -> int:
+    """Rows less the means that were taken out of them."""
+    return int(counts.sum()) - int(np.count_nonzero(counts))
 
 
 def _timed_blocks(rows: Rows, block_rows: int, progress: Progress) -> Iterator[tuple[FloatArray, IntArray]]:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Literal
 from ltstore.errors import ConfigError, DataError, IndexNotFoundError, StoreFormatError, StoreWriteError
 from ltstore.neighbors import class_donors, row_donors
 from ltstore.provenance import record
-from ltstore.rows import class_counts
-from ltstore.stats import ClassMoments, class_moments, load_moments, save_moments
+from ltstore.rows import TailRows, class_counts
+from ltstore.stats import ClassMoments, class_moments, load_moments, merge_moments, save_moments
 from ltstore.storage import Place
 from ltstore.store import RowView, Store, open_store
-from ltstore.types import Donors, IntArray, Progress, no_progress
+from ltstore.types import UNLABELLED, Donors, IntArray, Progress, no_progress
 
 if TYPE_CHECKING:
     from ltstore.neighbors.faiss_index import FaissIndex
@@ -87,7 +87,7 @@ class Selection:
             return load_moments(path, rows_digest=self.rows.digest)
         except (FileNotFoundError, DataError, StoreFormatError) as err:
             logger.info("class moments of %s are made anew: %s", self.name, err)
-        moments = class_moments(self.rows, progress=progress)
+        moments = self._updated(path, progress) or class_moments(self.rows, progress=progress)
         try:
             save_moments(
                 moments,
@@ -97,6 +97,24 @@ class Selection:
         except StoreWriteError as err:
             logger.warning("class moments are not kept: %s", err)
         return moments
+
+    def _updated(self, path: Path, progress: Progress) -> ClassMoments | None:
+        """Return the kept moments with those of rows that were appended since; None where none are kept of these."""
+        split = self.store.split(self.split)
+        for number in reversed(range(len(split.generations) - 1) if self.subset is None else ()):
+            before = self.store.split(self.split, generation=number).rows()
+            try:
+                kept = load_moments(path, rows_digest=before.digest)
+            except (FileNotFoundError, DataError, StoreFormatError):
+                continue
+            added = TailRows(self.rows, before.n_samples)
+            if kept.counts.sum() < added.n_samples:
+                return None  # the basis would be that of the smaller part
+            logger.info("class moments of %s are updated with %d rows", self.name, added.n_samples)
+            if not (added.labels != UNLABELLED).any():
+                return kept
+            return merge_moments(kept, class_moments(added, basis=kept.basis, progress=progress))
+        return None
 
     def index(self) -> FaissIndex:
         """Open the stored index of these rows; IndexNotFoundError says how to make it."""
