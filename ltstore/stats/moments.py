@@ -181,7 +181,7 @@ def merge_moments(a: ClassMoments, b: ClassMoments) -> ClassMoments:
     ----------
     a, b : ClassMoments
         Of the same classes and features, with one basis (see `class_moments`), which the result keeps. It is that of
-        the rows of `a`, and slowly becomes less than the best for all rows, never wrong: inside and outside the basis the
+        the rows of `a`, and slowly becomes less than the best for all rows, never wrong: inside and outside it the
         scatters are exact.
 
     Raises
