@@ -13,42 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltstore.errors import ChecksumMismatchError, StoreFormatError
+from ltstore.kernels.rows import copy_rows, gather_rows, scale_rows
 from ltstore.store.format import GROUP_FILE, read_json
 from ltstore.store.plan import ShardPlan
 from ltstore.store.shard import CHECKSUM_BYTES, bad_chunks, read_index
-from ltstore.types import ByteArray, FloatArray, IntArray
+from ltstore.types import ByteArray, IntArray
 
 OPEN_MAPS = 64
 _log = logging.getLogger(__name__)
-
-
-def widen_half(source: NDArray[np.float16], out: FloatArray) -> None:
-    """Convert finite float16 to float32: ``out[...] = source``, about ten times faster.
-
-    Shifts exponent and mantissa into place and multiplies by 2**112, the difference of the exponent biases,
-    which is exact, subnormals included. Infinity and NaN are not representable this way; stored rows have
-    neither.
-
-    Parameters
-    ----------
-    source : (n, D) float16, last axis contiguous
-    out : (n, D) float32, C-contiguous
-        Overwritten.
-    """
-    bits = out.view(np.int32)
-    np.copyto(bits, source.view(np.int16))  # sign-extends: the sign arrives at bit 31
-    np.left_shift(bits, 13, out=bits)
-    words = out.view(np.uint32)
-    np.bitwise_and(words, np.uint32(0x8FFFE000), out=words)
-    np.multiply(out, np.float32(2.0**112), out=out)
-
-
-def copy_rows(source: NDArray[Any], out: NDArray[Any]) -> None:
-    """Copy rows into `out`, converting the dtype."""
-    if source.dtype == np.float16 and out.dtype == np.float32 and out.flags.c_contiguous:
-        widen_half(source, out)
-    else:
-        np.copyto(out, source)
 
 
 def map_file(path: Path) -> ByteArray:
@@ -179,8 +151,8 @@ class StoredArray:
 
         return read_array(self._path, selection)
 
-    def read(self, start: int, stop: int, out: NDArray[Any]) -> None:
-        """Copy rows [start, stop) into `out` (stop - start, ...), converting the dtype."""
+    def read(self, start: int, stop: int, out: NDArray[Any], *, unit: bool = False) -> None:
+        """Copy rows [start, stop) into `out` (stop - start, ...), converting the dtype; `unit` scales them."""
         per_shard, per_chunk = self._plan.rows_per_shard, self._plan.chunk_rows
         row = start
         while row < stop:
@@ -188,18 +160,35 @@ class StoredArray:
             view = self._map(shard)
             if view is None:
                 end = min(stop, (shard + 1) * per_shard)
-                np.copyto(out[row - start : end - start], self._pipeline(shard, slice(row, end)))
+                copy_rows(self._pipeline(shard, slice(row, end)), out[row - start : end - start], unit=unit)
             else:
                 chunk, within = divmod(local, per_chunk)
                 end = min(stop, row + per_chunk - within)
-                copy_rows(view[chunk, within : within + end - row], out[row - start : end - start])
+                copy_rows(view[chunk, within : within + end - row], out[row - start : end - start], unit=unit)
             row = end
 
-    def take(self, row_ids: IntArray, out: NDArray[Any]) -> None:
-        """Copy the rows at `row_ids` (any order, repeats allowed) into `out`, converting the dtype."""
-        shards = row_ids // self._plan.rows_per_shard
+    def take(self, row_ids: IntArray, out: NDArray[Any], *, unit: bool = False) -> None:
+        """Copy rows by id, in any order, repeats allowed, into `out`, converting the dtype; `unit` scales them."""
         if not len(row_ids):
             return
+        shards = row_ids // self._plan.rows_per_shard
+        if views := self._views(shards):
+            gather_rows(views, self._plan.rows_per_shard, row_ids, out, unit=unit)
+            return
+        self._take_by_shard(shards, row_ids, out)
+        if unit:
+            scale_rows(out)
+
+    def _views(self, shards: IntArray) -> dict[int, NDArray[Any]]:
+        """Return the maps of these shards; none where zarr must read one, or where they are more than may be open."""
+        if len(self._row_shape) != 1:
+            return {}
+        first = int(shards.min())
+        wanted = np.flatnonzero(np.bincount(shards - first)) + first
+        views = {shard: self._map(shard) for shard in wanted.tolist()} if len(wanted) <= OPEN_MAPS else {}
+        return {} if any(view is None for view in views.values()) else views  # type: ignore[return-value]
+
+    def _take_by_shard(self, shards: IntArray, row_ids: IntArray, out: NDArray[Any]) -> None:
         if (shards == shards[0]).all():
             self._take_of(int(shards[0]), row_ids, out)
             return

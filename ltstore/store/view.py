@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ltstore.errors import DataError
-from ltstore.rows import normalize_rows
 from ltstore.store.format import digest_of
 from ltstore.types import EncoderIdentity, FloatArray, IntArray
 
@@ -107,10 +106,10 @@ class RowView:
             ids = self._row_ids[start:stop]
             array = self._split.embeddings
             if ids[-1] - ids[0] == len(ids) - 1:
-                array.read(int(ids[0]), int(ids[-1]) + 1, out)
+                array.read(int(ids[0]), int(ids[-1]) + 1, out, unit=self._normalize)
             else:
-                array.take(ids, out)
-        return normalize_rows(out) if self._normalize else out
+                array.take(ids, out, unit=self._normalize)
+        return out
 
     def take(self, positions: IntArray) -> FloatArray:
         """Return the rows at `positions` (0..N-1, any order, repeats allowed) as (n, D) float32."""
@@ -120,5 +119,5 @@ class RowView:
                 f"positions must lie in 0..{self.n_samples - 1}, found {chosen.min()}..{chosen.max()}"
             )
         out = np.empty((len(chosen), self.n_features), np.float32)
-        self._split.embeddings.take(self._row_ids[chosen], out)
-        return normalize_rows(out) if self._normalize else out
+        self._split.embeddings.take(self._row_ids[chosen], out, unit=self._normalize)
+        return out
