@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ltstore.errors import ChecksumMismatchError, StoreFormatError
 from ltstore.kernels.rows import copy_rows, gather_rows, scale_rows
 from ltstore.store.format import GROUP_FILE, read_json
+from ltstore.store.pages import IN_ORDER_BYTES, Pages
 from ltstore.store.plan import ShardPlan
 from ltstore.store.shard import CHECKSUM_BYTES, bad_chunks, read_index
 from ltstore.types import ByteArray, IntArray
@@ -67,6 +68,8 @@ class StoredArray:
         self._chunk_bytes = plan.chunk_rows * int(np.prod(row_shape, dtype=np.int64)) * self._dtype.itemsize
         self._maps: OrderedDict[int, NDArray[Any] | None] = OrderedDict()
         self._lock = threading.Lock()
+        self._row_bytes = self._chunk_bytes // plan.chunk_rows
+        self._pages = Pages(plan.n_rows * self._row_bytes)
         self._raw = self._read_layout()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -154,6 +157,7 @@ class StoredArray:
     def read(self, start: int, stop: int, out: NDArray[Any], *, unit: bool = False) -> None:
         """Copy rows [start, stop) into `out` (stop - start, ...), converting the dtype; `unit` scales them."""
         per_shard, per_chunk = self._plan.rows_per_shard, self._plan.chunk_rows
+        in_order = (stop - start) * self._row_bytes >= IN_ORDER_BYTES
         row = start
         while row < stop:
             shard, local = divmod(row, per_shard)
@@ -164,7 +168,10 @@ class StoredArray:
             else:
                 chunk, within = divmod(local, per_chunk)
                 end = min(stop, row + per_chunk - within)
+                self._pages.read(view, (end - row) * self._row_bytes, in_order=in_order)
                 copy_rows(view[chunk, within : within + end - row], out[row - start : end - start], unit=unit)
+                if in_order and end % per_shard == 0:
+                    self._pages.passed(view)
             row = end
 
     def take(self, row_ids: IntArray, out: NDArray[Any], *, unit: bool = False) -> None:
@@ -173,6 +180,7 @@ class StoredArray:
             return
         shards = row_ids // self._plan.rows_per_shard
         if views := self._views(shards):
+            self._pages.take(views, self._plan.rows_per_shard, row_ids)
             gather_rows(views, self._plan.rows_per_shard, row_ids, out, unit=unit)
             return
         self._take_by_shard(shards, row_ids, out)
