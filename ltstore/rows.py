@@ -195,9 +195,12 @@ class ArrayRows:
         np.copyto(out, self._X[start:stop])
         return out
 
-    def take(self, positions: IntArray) -> FloatArray:
-        """Return a copy of the rows at `positions`."""
-        return self._X[positions]
+    def take(self, positions: IntArray, out: FloatArray | None = None) -> FloatArray:
+        """Return a copy of the rows at `positions`, in `out` if given."""
+        if out is None:
+            return self._X[positions]
+        np.copyto(out, self._X[positions])
+        return out
 
     def select(self, positions: IntArray) -> ArrayRows:
         """Return the rows at `positions` (ascending, unique) as rows of their own, ids kept."""

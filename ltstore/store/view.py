@@ -98,10 +98,7 @@ class RowView:
         if not 0 <= start <= stop <= self.n_samples:
             raise IndexError(f"rows [{start}, {stop}) of {self.n_samples}")
         shape = (stop - start, self.n_features)
-        if out is None:
-            out = np.empty(shape, np.float32)
-        elif out.shape != shape or out.dtype != np.float32 or not out.flags.c_contiguous:
-            raise DataError(f"out must be C-contiguous float32 {shape}, found {out.dtype} {out.shape}")
+        out = _into(out, shape)
         if stop > start:
             ids = self._row_ids[start:stop]
             array = self._split.embeddings
@@ -111,13 +108,21 @@ class RowView:
                 array.take(ids, out, unit=self._normalize)
         return out
 
-    def take(self, positions: IntArray) -> FloatArray:
-        """Return the rows at `positions` (0..N-1, any order, repeats allowed) as (n, D) float32."""
+    def take(self, positions: IntArray, out: FloatArray | None = None) -> FloatArray:
+        """Return the rows at `positions` (0..N-1, any order, repeats allowed) as (n, D) float32, in `out` if given."""
         chosen = np.asarray(positions, np.int64).reshape(-1)
         if len(chosen) and (chosen.min() < 0 or chosen.max() >= self.n_samples):
             raise IndexError(
                 f"positions must lie in 0..{self.n_samples - 1}, found {chosen.min()}..{chosen.max()}"
             )
-        out = np.empty((len(chosen), self.n_features), np.float32)
+        out = _into(out, (len(chosen), self.n_features))
         self._split.embeddings.take(self._row_ids[chosen], out, unit=self._normalize)
         return out
+
+
+def _into(out: FloatArray | None, shape: tuple[int, int]) -> FloatArray:
+    if out is None:
+        return np.empty(shape, np.float32)
+    if out.shape != shape or out.dtype != np.float32 or not out.flags.c_contiguous:
+        raise DataError(f"out must be C-contiguous float32 {shape}, found {out.dtype} {out.shape}")
+    return out
