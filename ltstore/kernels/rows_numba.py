@@ -166,14 +166,22 @@ def locate_rows(
     addresses: IntArray,
 ) -> int:
     """Fill in the address of each row; return -1, or the position of the first row that lies in no view."""
+    last, room = -2, 0  # the row before, and how many of its chunk are still to come
     for i in range(row_ids.shape[0]):
+        if room > 0 and row_ids[i] == last + 1:
+            addresses[i] = addresses[i - 1] + row_bytes
+            last += 1
+            room -= 1
+            continue
         view = row_ids[i] // rows_per_view
         local = row_ids[i] - view * rows_per_view
         view -= first_view
         if view < 0 or view >= bases.shape[0] or local >= limits[view]:
             return i
         chunk = local // chunk_rows
-        addresses[i] = bases[view] + chunk * chunk_bytes + (local - chunk * chunk_rows) * row_bytes
+        within = local - chunk * chunk_rows
+        addresses[i] = bases[view] + chunk * chunk_bytes + within * row_bytes
+        last, room = row_ids[i], chunk_rows - within - 1
     return -1
 
 

@@ -46,9 +46,11 @@ class _Touched:
     def __init__(self) -> None:
         self._bytes: OrderedDict[weakref.ref[mmap.mmap], int] = OrderedDict()
         self._total = 0
+        self.changes = 0  # how often a map has been dropped or closed
         self._lock = threading.RLock()  # a map may die while it is held
 
-    def add(self, mapping: mmap.mmap, n_bytes: int) -> None:
+    def add(self, mapping: mmap.mmap, n_bytes: int) -> bool:
+        """Count bytes, drop what is too much, and return whether all of the map is counted now."""
         with self._lock:
             key = weakref.ref(mapping, self._forget)
             before = self._bytes.pop(key, 0)
@@ -57,12 +59,14 @@ class _Touched:
             self._total += now - before
             while self._total > RESIDENT_BYTES and self._bytes:
                 self._drop(next(iter(self._bytes)))
+            return now == len(mapping)
 
     def drop(self, mapping: mmap.mmap) -> None:
         with self._lock:
             self._drop(weakref.ref(mapping))
 
     def _drop(self, key: weakref.ref[mmap.mmap]) -> None:
+        self.changes += 1
         self._total -= self._bytes.pop(key, 0)
         mapping = key()
         if mapping is not None and _DONE is not None and len(mapping):
@@ -70,6 +74,7 @@ class _Touched:
 
     def _forget(self, key: weakref.ref[mmap.mmap]) -> None:
         with self._lock:
+            self.changes += 1
             self._total -= self._bytes.pop(key, 0)
 
 
@@ -88,6 +93,8 @@ class Pages:
     def __init__(self, n_bytes: int) -> None:
         self._large = n_bytes > RESIDENT_BYTES
         self._advice: weakref.WeakKeyDictionary[mmap.mmap, int] = weakref.WeakKeyDictionary()
+        self._counted: set[int] = set()  # views that are counted whole: nothing more to say of them
+        self._changes = 0
 
     def _advise(self, mapping: mmap.mmap, advice: int | None) -> None:
         if advice is not None and self._advice.get(mapping, _NORMAL) != advice:
@@ -116,9 +123,14 @@ class Pages:
         views, rows_per_view, row_ids
             As in `ltstore.kernels.rows.gather_rows`.
         """
+        if self._changes != _touched.changes:
+            self._changes = _touched.changes
+            self._counted = set()
+        if not self._large and self._counted.issuperset(views):
+            return
         numbers = row_ids // rows_per_view
-        first = int(numbers.min())
-        counts = np.bincount(numbers - first)
+        first = min(views)
+        counts = np.bincount(numbers - first, minlength=max(views) - first + 1).tolist()
         for number, view in views.items():
             mapping = mapping_of(view)
             if mapping is None:
@@ -126,7 +138,8 @@ class Pages:
             if self._large:
                 self._advise(mapping, _AT_RANDOM)
                 _ask(mapping, view, row_ids[numbers == number] - number * rows_per_view)
-            _touched.add(mapping, int(counts[number - first]) * (_AROUND_BYTES + view.strides[1]))
+            if _touched.add(mapping, counts[number - first] * (_AROUND_BYTES + view.strides[1])):
+                self._counted.add(number)
 
 
 def _ask(mapping: mmap.mmap, view: NDArray[Any], rows: IntArray) -> None:

@@ -193,7 +193,13 @@ class StoredArray:
             return {}
         first = int(shards.min())
         wanted = np.flatnonzero(np.bincount(shards - first)) + first
-        views = {shard: self._map(shard) for shard in wanted.tolist()} if len(wanted) <= OPEN_MAPS else {}
+        if len(wanted) > OPEN_MAPS:
+            return {}
+        with self._lock:
+            views = {shard: self._maps.get(shard) for shard in wanted.tolist()}
+        for shard, view in views.items():
+            if view is None:
+                views[shard] = self._map(shard)
         return {} if any(view is None for view in views.values()) else views  # type: ignore[return-value]
 
     def _take_by_shard(self, shards: IntArray, row_ids: IntArray, out: NDArray[Any]) -> None:

@@ -116,7 +116,8 @@ class RowView:
                 f"positions must lie in 0..{self.n_samples - 1}, found {chosen.min()}..{chosen.max()}"
             )
         out = _into(out, (len(chosen), self.n_features))
-        self._split.embeddings.take(self._row_ids[chosen], out, unit=self._normalize)
+        ids = chosen if self.n_samples == self._split.n_rows else self._row_ids[chosen]  # or they are the same
+        self._split.embeddings.take(ids, out, unit=self._normalize)
         return out
 
 

@@ -172,7 +172,7 @@ def read_buffer(rows: Rows, buffer: Buffer, out: NDArray[Any]) -> None:
     in_order = buffer.places is None and not buffer.skip and buffer.n_rows >= LONG_RUN * len(buffer.runs)
     if in_order and out.dtype == np.float32:
         at = 0
-        for start, stop in buffer.runs:
+        for start, stop in buffer.runs.tolist():
             rows.read(start, stop, out=out[at : at + stop - start])
             at += stop - start
         return
