@@ -144,7 +144,8 @@ CASE = Case(
     ),
     build=build,
     note=(
-        "Numba is loaded before, as in a process that trains. On one core there is nothing that reading ahead could overlap "
-        "with, so it is off. The bare conversions go through an array in memory in its order: no files, no shuffle."
+        "Numba is loaded before, as in a process that trains. On one core there is nothing that reading ahead could "
+        "overlap with, so it is off. The bare conversions go through an array in memory in its order: no files, no "
+        "shuffle."
     ),
 )

@@ -12,7 +12,6 @@ exact there and the order is fixed, so a row has the same bits wherever, and amo
 from __future__ import annotations
 
 import sys
-import weakref
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
@@ -25,7 +24,6 @@ from ltstore.rows import normalize_rows
 from ltstore.types import FloatArray, IntArray
 
 LOAD_AFTER_BYTES = 1 << 28
-_KNOWN_ADDRESSES = 4096
 _FLOATS = (np.dtype("<f2"), np.dtype("<f4"))
 
 
@@ -67,26 +65,6 @@ def _converts_halves() -> bool:
 def _address(array: NDArray[Any]) -> int:
     address: int = array.__array_interface__["data"][0]
     return address
-
-
-class _Addresses:
-    """Addresses of arrays that come again and again: asking NumPy takes longer than gathering ten rows."""
-
-    def __init__(self) -> None:
-        self._known: dict[int, tuple[weakref.ref[NDArray[Any]], int]] = {}
-
-    def of(self, array: NDArray[Any]) -> int:
-        found = self._known.get(id(array))
-        if found is not None and found[0]() is array:
-            return found[1]
-        if len(self._known) >= _KNOWN_ADDRESSES:
-            self._known = {}
-        address = _address(array)
-        self._known[id(array)] = (weakref.ref(array), address)
-        return address
-
-
-_addresses = _Addresses()
 
 
 def _ends_on_end(array: NDArray[Any]) -> bool:
@@ -161,89 +139,79 @@ def scale_rows(X: FloatArray) -> FloatArray:
     return X
 
 
-def gather_rows(
-    views: Mapping[int, NDArray[Any]],
-    rows_per_view: int,
-    row_ids: IntArray,
-    out: NDArray[Any],
-    *,
-    unit: bool = False,
-) -> None:
-    """Gather rows out of many arrays: with v, q = divmod(row_ids[i], rows_per_view),
-    ``out[i] = views[v].reshape(-1, D)[q]``.
+class RowTable:
+    """Rows of many arrays by number: with v, q = divmod(r, rows_per_view), row r is ``views[v].reshape(-1, D)[q]``.
 
     Parameters
     ----------
     views : mapping of int to (n_chunks, chunk_rows, D) array
-        All of one dtype, chunk_rows and strides; rows within a chunk end to end, chunks anywhere.
+        At least one; all of one dtype, chunk_rows and strides; rows within a chunk end to end, chunks anywhere. They
+        are kept alive.
     rows_per_view : int
-    row_ids : (n,) int64
-        In any order, with repeats.
-    out : (n, D) array
-        Overwritten; converts the dtype.
-    unit : bool
-        Scale rows to unit norm, `out` then being float32 and C-contiguous; zeros stay.
-
-    Raises
-    ------
-    IndexError
-        A row lies in none of the views.
-
-    Notes
-    -----
-    Compiled, a row of 768 float16 in random order takes about 0.25 us: the time of its fetch from memory, two
-    rows of which are under way while one is converted.
     """
-    if not len(row_ids):
-        return
-    first = min(views)
-    sample = views[first]
-    loops = None
-    if sample.dtype in _FLOATS and out.dtype in (sample.dtype, _FLOATS[1]) and out.flags.c_contiguous:
-        loops = _loops.get(out.nbytes)
-    if loops is None or not out.size:
-        _gather_numpy(views, rows_per_view, row_ids, out)
-        if unit:
-            scale_rows(out)
-        return
-    bases, limits = np.zeros((2, max(views) - first + 1), np.int64)
-    for number, view in views.items():
-        bases[number - first], limits[number - first] = _addresses.of(view), view.shape[0] * view.shape[1]
-    ids = np.array(row_ids, np.int64)  # a copy: the compiled loops know writable arrays only
-    addresses = np.empty(len(ids), np.int64)
-    outside = loops.locate_rows(
-        ids,
-        bases,
-        limits,
-        first,
-        rows_per_view,
-        sample.shape[1],
-        sample.strides[0],
-        sample.strides[1],
-        addresses,
-    )
-    if outside >= 0:
-        raise IndexError(f"row {ids[outside]} lies in none of {len(views)} views of {rows_per_view} rows")
-    if out.dtype != np.float32:
-        loops.gather_bytes(addresses, sample.strides[1], _address(out))
-    elif sample.dtype == np.float32:
-        loops.gather_singles(addresses, out, _address(out), unit)
-    else:
-        loops.gather_halves(addresses, out, _address(out), unit)
+
+    def __init__(self, views: Mapping[int, NDArray[Any]], rows_per_view: int) -> None:
+        self.views = dict(views)
+        self._rows_per_view = rows_per_view
+        self._first = min(views)
+        self._sample = sample = self.views[self._first]
+        bases, limits = np.zeros((2, max(views) - self._first + 1), np.int64)
+        for number, view in self.views.items():
+            bases[number - self._first] = _address(view)
+            limits[number - self._first] = view.shape[0] * view.shape[1]
+        self._places = bases, limits, self._first, rows_per_view, sample.shape[1], *sample.strides[:2]
+
+    def gather(self, row_ids: IntArray, out: NDArray[Any], *, unit: bool = False) -> bool:
+        """Copy row row_ids[i] to out[i]; return False, with `out` in any state, where a row is in none of the views.
+
+        Parameters
+        ----------
+        row_ids : (n,) int64
+            In any order, with repeats.
+        out : (n, D) array
+            Overwritten; converts the dtype.
+        unit : bool
+            Scale rows to unit norm, `out` then being float32 and C-contiguous; zeros stay.
+
+        Notes
+        -----
+        Compiled, a row of 768 float16 in random order takes about 0.25 us: the time of its fetch from memory, two
+        rows of which are under way while one is converted.
+        """
+        stored = self._sample.dtype
+        loops = None
+        if stored in _FLOATS and out.dtype in (stored, _FLOATS[1]) and out.flags.c_contiguous and out.size:
+            loops = _loops.get(out.nbytes)
+        if loops is None:
+            there = _gather_numpy(self.views, self._rows_per_view, row_ids, out)
+            if unit and there:
+                scale_rows(out)
+            return there
+        ids = np.array(row_ids, np.int64)  # a copy: the compiled loops know writable arrays only
+        addresses = np.empty(len(ids), np.int64)
+        if loops.locate_rows(ids, *self._places, addresses) >= 0:
+            return False
+        if out.dtype != np.float32:
+            loops.gather_bytes(addresses, self._sample.strides[1], _address(out))
+        elif stored == np.float32:
+            loops.gather_singles(addresses, out, _address(out), unit)
+        else:
+            loops.gather_halves(addresses, out, _address(out), unit)
+        return True
 
 
 def _gather_numpy(
     views: Mapping[int, NDArray[Any]], rows_per_view: int, row_ids: IntArray, out: NDArray[Any]
-) -> None:
+) -> bool:
     numbers, local = np.divmod(row_ids, rows_per_view)
     done = 0
     for number, view in views.items():
         where = np.flatnonzero(numbers == number)
         chunk, within = np.divmod(local[where], view.shape[1])
+        if len(where) and chunk.max() >= len(view):
+            return False
         block = np.empty((len(where), *out.shape[1:]), out.dtype)
         copy_rows(view[chunk, within], block)
         out[where] = block
         done += len(where)
-    if done < len(row_ids):
-        outside = row_ids[~np.isin(numbers, list(views))][0]
-        raise IndexError(f"row {outside} lies in none of {len(views)} views of {rows_per_view} rows")
+    return done == len(row_ids)

@@ -121,7 +121,7 @@ class Pages:
         Parameters
         ----------
         views, rows_per_view, row_ids
-            As in `ltstore.kernels.rows.gather_rows`.
+            As in `ltstore.kernels.rows.RowTable`; rows of other views are passed over.
         """
         if self._changes != _touched.changes:
             self._changes = _touched.changes
@@ -129,8 +129,9 @@ class Pages:
         if not self._large and self._counted.issuperset(views):
             return
         numbers = row_ids // rows_per_view
-        first = min(views)
-        counts = np.bincount(numbers - first, minlength=max(views) - first + 1).tolist()
+        first, last = min(views), max(views)
+        inside = numbers[(numbers >= first) & (numbers <= last)]
+        counts = np.bincount(inside - first, minlength=last - first + 1).tolist()
         for number, view in views.items():
             mapping = mapping_of(view)
             if mapping is None:

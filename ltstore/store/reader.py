@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltstore.errors import ChecksumMismatchError, StoreFormatError
-from ltstore.kernels.rows import copy_rows, gather_rows, scale_rows
+from ltstore.kernels.rows import RowTable, copy_rows, scale_rows
 from ltstore.store.format import GROUP_FILE, read_json
 from ltstore.store.pages import IN_ORDER_BYTES, Pages
 from ltstore.store.plan import ShardPlan
@@ -69,6 +69,7 @@ class StoredArray:
         self._maps: OrderedDict[int, NDArray[Any] | None] = OrderedDict()
         self._lock = threading.Lock()
         self._row_bytes = self._chunk_bytes // plan.chunk_rows
+        self._table: RowTable | None = None
         self._pages = Pages(plan.n_rows * self._row_bytes)
         self._raw = self._read_layout()
 
@@ -178,29 +179,35 @@ class StoredArray:
         """Copy rows by id, in any order, repeats allowed, into `out`, converting the dtype; `unit` scales them."""
         if not len(row_ids):
             return
+        if self._table is not None:  # every row there nearly always
+            self._pages.take(self._table.views, self._plan.rows_per_shard, row_ids)
+            if self._table.gather(row_ids, out, unit=unit):
+                return
         shards = row_ids // self._plan.rows_per_shard
-        if views := self._views(shards):
-            self._pages.take(views, self._plan.rows_per_shard, row_ids)
-            gather_rows(views, self._plan.rows_per_shard, row_ids, out, unit=unit)
+        if table := self._row_table(shards):
+            self._pages.take(table.views, self._plan.rows_per_shard, row_ids)
+            if not table.gather(row_ids, out, unit=unit):
+                raise IndexError(f"rows must lie in 0..{self._plan.n_rows - 1}, found {row_ids.max()}")
             return
         self._take_by_shard(shards, row_ids, out)
         if unit:
             scale_rows(out)
 
-    def _views(self, shards: IntArray) -> dict[int, NDArray[Any]]:
-        """Return the maps of these shards; none where zarr must read one, or where they are more than may be open."""
-        if len(self._row_shape) != 1:
-            return {}
+    def _row_table(self, shards: IntArray) -> RowTable | None:
+        """Return the maps of these shards; None where zarr must read one, or where they are more than may be open."""
         first = int(shards.min())
-        wanted = np.flatnonzero(np.bincount(shards - first)) + first
-        if len(wanted) > OPEN_MAPS:
-            return {}
+        wanted = (np.flatnonzero(np.bincount(shards - first)) + first).tolist()
+        if len(self._row_shape) != 1 or len(wanted) > OPEN_MAPS:
+            return None
+        views = {shard: view for shard in wanted if (view := self._map(shard)) is not None}
+        if len(views) < len(wanted):
+            return None
         with self._lock:
-            views = {shard: self._maps.get(shard) for shard in wanted.tolist()}
-        for shard, view in views.items():
-            if view is None:
-                views[shard] = self._map(shard)
-        return {} if any(view is None for view in views.values()) else views  # type: ignore[return-value]
+            known = {shard: view for shard, view in self._maps.items() if view is not None}
+        table = RowTable(known if known.keys() >= views.keys() else views, self._plan.rows_per_shard)
+        if self._plan.n_shards <= OPEN_MAPS:
+            self._table = table
+        return table
 
     def _take_by_shard(self, shards: IntArray, row_ids: IntArray, out: NDArray[Any]) -> None:
         if (shards == shards[0]).all():

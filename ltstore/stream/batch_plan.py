@@ -212,7 +212,7 @@ class BatchPlan:
         """Return the positions of rows [start, stop) of the sequence, as (k, 2) int64."""
         if not self.shuffle:
             return np.array([(start, stop)], np.int64)
-        first, last = np.searchsorted(ends, start, side="right"), np.searchsorted(ends, stop, side="left")
+        first, last = ends.searchsorted(start, side="right"), ends.searchsorted(stop, side="left")
         chosen = segments[first : last + 1]
         runs = np.empty((len(chosen), 2), np.int64)
         runs[:, 0] = chosen * self.segment_rows

@@ -140,7 +140,7 @@ def _batches(
         return X[buffer.skip :], buffer.positions()
 
     for X, positions in _ahead(fill, buffers, prefetch):
-        labels, row_ids = rows.labels[positions], rows.row_ids[positions]
+        labels, row_ids = np.take(rows.labels, positions), np.take(rows.row_ids, positions)
         for start in range(0, len(positions), plan.batch_size):
             where = slice(start, start + plan.batch_size)
             yield Batch(X[where], labels[where], row_ids[where])

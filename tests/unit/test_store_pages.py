@@ -90,6 +90,13 @@ def test_random_rows_keep_little_resident(tmp_path, monkeypatch, touched, X):
     assert resident(tmp_path) <= 1 << 20
 
 
+def test_shards_come_into_reach_one_by_one(tmp_path, touched, X):
+    """A take after others knows their shards already; a row of another shard is found all the same."""
+    rows = stored(tmp_path / "s", X)
+    for ids in ([5000], [5001, 4999], [39_999, 0], [12_000], np.arange(0, N_ROWS, 500)):
+        np.testing.assert_array_equal(rows.take(np.array(ids)), X[ids])
+
+
 def test_maps_that_are_closed_no_longer_count(tmp_path, touched, X):
     rows = stored(tmp_path / "s", X)
     rows.read(0, N_ROWS)
