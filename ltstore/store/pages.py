@@ -30,6 +30,15 @@ _SOON = getattr(mmap, "MADV_WILLNEED", None)
 _DONE = getattr(mmap, "MADV_DONTNEED", None)
 
 
+def most_maps() -> int:
+    """Return how many maps an array may hold: each holds a file open, and a quarter of what may be is left to it."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 64
+    return max(16, min(256, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
+
+
 def mapping_of(view: NDArray[Any]) -> mmap.mmap | None:
     """Return the map that a view lies in, None where it lies in ordinary memory."""
     owner: Any = view

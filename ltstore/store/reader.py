@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from ltstore.errors import ChecksumMismatchError, StoreFormatError
 from ltstore.kernels.rows import RowTable, copy_rows, scale_rows
 from ltstore.store.format import GROUP_FILE, read_json
-from ltstore.store.pages import IN_ORDER_BYTES, Pages
+from ltstore.store.pages import IN_ORDER_BYTES, Pages, most_maps
 from ltstore.store.plan import ShardPlan
 from ltstore.store.shard import CHECKSUM_BYTES, bad_chunks, read_index
 from ltstore.types import ByteArray, IntArray
 
-OPEN_MAPS = 64
+OPEN_MAPS = most_maps()
 _log = logging.getLogger(__name__)
 
 

@@ -101,7 +101,7 @@ def test_cases_are_named_by_group() -> None:
     assert {case.group for case in CASES} == set(GROUPS)
     assert {case.group for case in select_cases(["read"])} == {"read"}
     assert [case.name for case in select_cases(["train.pass"])] == ["train.pass"]
-    with pytest.raises(KeyError, match="no case or group 'raed'; groups: read, ingest"):
+    with pytest.raises(KeyError, match="no case or group 'raed'; groups: read, import, ingest"):
         select_cases(["raed"])
 
 
