@@ -13,6 +13,7 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from ltstore.types import IntArray
 RESIDENT_BYTES = 768 << 20
 IN_ORDER_BYTES = 1 << 18  # a read of so many bytes has the system read ahead
 _AROUND_BYTES = 1 << 16  # what the system maps around a page that is touched
+_STATM = Path("/proc/self/statm")
 _NORMAL = getattr(mmap, "MADV_NORMAL", None)  # None of these on Windows: pages are then left to the system
 _IN_ORDER = getattr(mmap, "MADV_SEQUENTIAL", None)
 _AT_RANDOM = getattr(mmap, "MADV_RANDOM", None)
@@ -49,26 +51,55 @@ def mapping_of(view: NDArray[Any]) -> mmap.mmap | None:
     return owner if isinstance(owner, mmap.mmap) else None
 
 
+def _shared_bytes() -> int | None:
+    """Return how many bytes of files are resident in this process, its libraries included; None where nothing says."""
+    try:
+        return int(_STATM.read_text().split()[2]) * mmap.PAGESIZE
+    except OSError:
+        return None
+
+
 class _Touched:
-    """How many bytes of each map have been touched: an upper bound of what is resident, over the whole process."""
+    """Which maps have been touched, and by how much, over the whole process.
+
+    What a touch makes resident is the system's choice (a page to two megabytes), so the bytes touched only say when
+    to look, and the system says how much there is. Where it does not say, the bytes touched stand for it.
+    """
 
     def __init__(self) -> None:
         self._bytes: OrderedDict[weakref.ref[mmap.mmap], int] = OrderedDict()
         self._total = 0
-        self.changes = 0  # how often a map has been dropped or closed
+        self._unseen = 0  # touched since the last look
+        self._others = 0  # resident bytes of files that are none of ours
         self._lock = threading.RLock()  # a map may die while it is held
+        self.changes = 0  # how often a map has been dropped or closed
 
     def add(self, mapping: mmap.mmap, n_bytes: int) -> bool:
         """Count bytes, drop what is too much, and return whether all of the map is counted now."""
         with self._lock:
+            if not self._bytes:
+                self._others = _shared_bytes() or 0
             key = weakref.ref(mapping, self._forget)
             before = self._bytes.pop(key, 0)
             now = min(before + n_bytes, len(mapping))
             self._bytes[key] = now
             self._total += now - before
-            while self._total > RESIDENT_BYTES and self._bytes:
-                self._drop(next(iter(self._bytes)))
+            self._unseen += n_bytes
+            if self._unseen > RESIDENT_BYTES // 16:
+                self._unseen = 0
+                if self._resident() > RESIDENT_BYTES:
+                    self._drop_some()
             return now == len(mapping)
+
+    def _resident(self) -> int:
+        shared = _shared_bytes()
+        return self._total if shared is None else shared - self._others
+
+    def _drop_some(self) -> None:
+        while self._bytes and self._resident() > RESIDENT_BYTES // 2:
+            self._drop(next(iter(self._bytes)))
+        if not self._bytes:
+            self._others = _shared_bytes() or 0
 
     def drop(self, mapping: mmap.mmap) -> None:
         with self._lock:
@@ -102,6 +133,7 @@ class Pages:
     def __init__(self, n_bytes: int) -> None:
         self._large = n_bytes > RESIDENT_BYTES
         self._advice: weakref.WeakKeyDictionary[mmap.mmap, int] = weakref.WeakKeyDictionary()
+        self._starts: weakref.WeakKeyDictionary[mmap.mmap, int] = weakref.WeakKeyDictionary()
         self._counted: set[int] = set()  # views that are counted whole: nothing more to say of them
         self._changes = 0
 
@@ -137,33 +169,33 @@ class Pages:
             self._counted = set()
         if not self._large and self._counted.issuperset(views):
             return
-        numbers = row_ids // rows_per_view
-        first, last = min(views), max(views)
-        inside = numbers[(numbers >= first) & (numbers <= last)]
-        counts = np.bincount(inside - first, minlength=last - first + 1).tolist()
-        for number, view in views.items():
-            mapping = mapping_of(view)
-            if mapping is None:
+        ids = np.sort(row_ids)
+        sample = next(iter(views.values()))
+        numbers, local = np.divmod(ids, rows_per_view)
+        chunk, within = np.divmod(local, sample.shape[1])
+        stops = chunk * sample.strides[0] + (within + 1) * sample.strides[1]
+        apart = stops[1:] - stops[:-1] > sample.strides[1] + mmap.PAGESIZE
+        cuts = (np.flatnonzero(apart | (numbers[1:] != numbers[:-1])) + 1).tolist()
+        firsts, lasts = [0, *cuts], [*cuts, len(ids)]
+        for number, first, last in zip(numbers[firsts].tolist(), firsts, lasts, strict=True):
+            view = views.get(number)
+            mapping = None if view is None else mapping_of(view)
+            if view is None or mapping is None:
                 continue
-            if self._large:
+            start, stop = int(stops[first]) - view.strides[1], int(stops[last - 1])
+            if self._large and _SOON is not None:
                 self._advise(mapping, _AT_RANDOM)
-                _ask(mapping, view, row_ids[numbers == number] - number * rows_per_view)
-            if _touched.add(mapping, counts[number - first] * (_AROUND_BYTES + view.strides[1])):
+                begin = self._start(mapping, view) + start
+                begin -= (extra := begin % mmap.PAGESIZE)
+                mapping.madvise(_SOON, begin, stop - start + extra)
+            if _touched.add(mapping, stop - start + _AROUND_BYTES):
                 self._counted.add(number)
 
-
-def _ask(mapping: mmap.mmap, view: NDArray[Any], rows: IntArray) -> None:
-    """Have the system begin to read the pages of some rows of a view, without waiting for any."""
-    if _SOON is None:
-        return
-    start = (
-        view.__array_interface__["data"][0] - np.frombuffer(mapping, np.uint8).__array_interface__["data"][0]
-    )
-    chunk, within = np.divmod(np.unique(rows), view.shape[1])
-    starts = start + chunk * view.strides[0] + within * view.strides[1]
-    stops = starts + view.strides[1]
-    starts -= starts % mmap.PAGESIZE
-    cuts = np.flatnonzero(starts[1:] > stops[:-1])
-    firsts, lasts = starts[np.r_[0, cuts + 1]], stops[np.r_[cuts, len(stops) - 1]]
-    for first, last in zip(firsts.tolist(), lasts.tolist(), strict=True):
-        mapping.madvise(_SOON, first, last - first)
+    def _start(self, mapping: mmap.mmap, view: NDArray[Any]) -> int:
+        """Return where in its map a view begins."""
+        start = self._starts.get(mapping)
+        if start is None:
+            whole = np.frombuffer(mapping, np.uint8)
+            start = view.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
+            self._starts[mapping] = start
+        return start

@@ -90,10 +90,12 @@ def test_random_rows_keep_little_resident(tmp_path, monkeypatch, touched, X):
     assert resident(tmp_path) <= 1 << 20
 
 
-def test_shards_come_into_reach_one_by_one(tmp_path, touched, X):
+@pytest.mark.parametrize("limit", [1 << 20, 1 << 30])
+def test_shards_come_into_reach_one_by_one(tmp_path, monkeypatch, touched, X, limit):
     """A take after others knows their shards already; a row of another shard is found all the same."""
+    monkeypatch.setattr(pages, "RESIDENT_BYTES", limit)
     rows = stored(tmp_path / "s", X)
-    for ids in ([5000], [5001, 4999], [39_999, 0], [12_000], np.arange(0, N_ROWS, 500)):
+    for ids in ([5000], [5001, 4999], [39_999, 0], [12_000, 12_000], np.arange(0, N_ROWS, 500)):
         np.testing.assert_array_equal(rows.take(np.array(ids)), X[ids])
 
 
