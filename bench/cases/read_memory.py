@@ -110,7 +110,6 @@ CASE = Case(
     build=build,
     cores=None,
     clock="wall",
-    rounds=5,
     note=(
         "The training pass is two products and the softmax gradient of ten classes on blocks of 8,192 rows. The store "
         "is made by the case: `python -m bench run read.memory --dir DIRECTORY` says where, and needs 22 GB there."

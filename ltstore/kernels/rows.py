@@ -204,14 +204,15 @@ def _gather_numpy(
     views: Mapping[int, NDArray[Any]], rows_per_view: int, row_ids: IntArray, out: NDArray[Any]
 ) -> bool:
     numbers, local = np.divmod(row_ids, rows_per_view)
-    done = 0
-    for number, view in views.items():
+    for number in np.unique(numbers).tolist():
+        view = views.get(number)
         where = np.flatnonzero(numbers == number)
+        if view is None:
+            return False
         chunk, within = np.divmod(local[where], view.shape[1])
-        if len(where) and chunk.max() >= len(view):
+        if chunk.max() >= len(view):
             return False
         block = np.empty((len(where), *out.shape[1:]), out.dtype)
         copy_rows(view[chunk, within], block)
         out[where] = block
-        done += len(where)
-    return done == len(row_ids)
+    return True
