@@ -100,8 +100,8 @@ class BatchPlan:
     shuffle. Where they lie class by class, the share of a class in a batch varies as if about
     1 / (1/batch_size + 1/m) rows had been drawn independently with buffers, and m without (64 by default):
     smaller segments and buffers mix better. `segment_rows` = 1 is a full shuffle of single rows.
-    CPU time of reading float16 rows from a store in the page cache (D = 768), against segments of 256: 1.2
-    times with 64, 1.6 with 32, 7 with single rows, 5 with a buffer of 32,768 rows.
+    CPU time of reading float16 rows from a store in the page cache (D = 768), against segments of 256: the same with 64
+    and 32, twice with single rows, two to four times with a buffer of 32,768 rows.
     """
 
     n_samples: int
