@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -34,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--against", default="", metavar="PEER,...", help="only these peers")
     run.add_argument("--json", action="store_true", help="JSON lines even on a terminal")
     run.add_argument("--out", type=Path, help="also append the JSON lines to this file")
+    run.add_argument("--dir", type=Path, help="make data here, not in the system's temporary directory")
     run.add_argument("--here", action="store_true", help="in this process, not one process per case")
     changes = actions.add_parser("compare", help="how the ratios of B differ from those of A")
     changes.add_argument("before", type=Path, metavar="A.jsonl")
@@ -69,6 +72,8 @@ def _run(given: argparse.Namespace) -> None:
     if unknown := sorted(set(against) - set(PEERS)):
         raise ValueError(f"unknown peer {unknown[0]!r} after --against; known: {', '.join(PEERS)}")
     cases = select_cases(given.cases)
+    if given.dir:
+        os.environ["TMPDIR"] = tempfile.tempdir = str(given.dir.resolve(strict=True))
     if given.here:
         if len(cases) == 1 and given.size == "full":
             pin(cases[0].cores)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +74,12 @@ def stored(path: Path, rows: np.ndarray[tuple[int, int], np.dtype[np.float16]]) 
             )
         writer.finish()
     return store
+
+
+def load_compiled() -> None:
+    """Have the compiled row loops used from the first row on, as they are in a process that has trained."""
+    if find_spec("numba") is not None:
+        import_module("numba")
 
 
 def made_jpegs(directory: Path, n_images: int, sides: tuple[int, int] = (320, 240)) -> Path:

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "f16c", "asimd", "sve")
 PACKAGES = (
     *("ltstore", "numpy", "scipy", "zarr", "numba", "torch", "faiss-gpu", "faiss-cpu", "onnxruntime"),
-    *("scikit-learn", "Pillow", "typer", "rich", "tensorstore", "pylance"),
+    *("scikit-learn", "Pillow", "typer", "rich", "tensorstore", "pylance", "zarrs"),
 )
 
 

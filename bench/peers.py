@@ -6,6 +6,7 @@ from importlib.util import find_spec
 
 PEERS = {
     "zarr": "zarr",
+    "zarrs": "zarrs",
     "tensorstore": "tensorstore",
     "lance": "lance",
     "sklearn": "sklearn",

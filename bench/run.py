@@ -132,10 +132,10 @@ def met(record: Record) -> bool | None:
     ratio, aim = record.get("ratio"), record.get("aim")
     if ratio is None or aim is None:
         return None
-    return bool(ratio["p50"] <= aim if record["kind"] == "cost" else ratio["p50"] >= aim)
+    return bool(ratio["p50"] <= aim if record["kind"] != "speed" else ratio["p50"] >= aim)
 
 
 def loses(record: Record) -> bool:
     """Return whether the candidate of a record is faster than the subject."""
     ratio = record.get("ratio")
-    return ratio is not None and bool(ratio["p50"] > 1 if record["kind"] == "cost" else ratio["p50"] < 1)
+    return ratio is not None and bool(ratio["p50"] > 1 if record["kind"] != "speed" else ratio["p50"] < 1)

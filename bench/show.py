@@ -73,7 +73,8 @@ class LiveTable:
 
     @staticmethod
     def _title(record: Record) -> str:
-        unit = "seconds" if record["kind"] == "cost" else f"{record['unit']}/s"
+        units = {"cost": "seconds", "memory": "peak bytes"}
+        unit = units.get(record["kind"], f"{record['unit']}/s")
         return f"{record['case']}, {record['variant']} ({unit} of {record['subject']} / candidate)"
 
 

@@ -23,6 +23,14 @@ def zarr_array(split: Split) -> Any:
     return zarr.open_array(split.path / "embeddings", mode="r")
 
 
+def zarrs_array(split: Split) -> Any:
+    """Return the split's own array as zarr-python opens it with the codec pipeline of zarrs, which is compiled."""
+    import zarr
+
+    with zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}):
+        return zarr_array(split)
+
+
 def tensorstore_array(split: Split) -> Any:
     """Return the split's own array as tensorstore opens it."""
     import tensorstore
@@ -68,7 +76,7 @@ def random_readers(
 
 def whole_readers(split: Split) -> tuple[dict[str, Callable[[], HalfRows]], dict[str, str]]:
     """Return {peer: reader of all rows}, and {peer: why it is not there}."""
-    skipped = {peer: reason for peer in ("tensorstore", "zarr") if (reason := missing(peer))}
+    skipped = {peer: reason for peer in ("tensorstore", "zarr", "zarrs") if (reason := missing(peer))}
     readers: dict[str, Callable[[], HalfRows]] = {}
     if "tensorstore" not in skipped:
         tensors = tensorstore_array(split)
@@ -76,4 +84,7 @@ def whole_readers(split: Split) -> tuple[dict[str, Callable[[], HalfRows]], dict
     if "zarr" not in skipped:
         array = zarr_array(split)
         readers["zarr"] = lambda: np.asarray(array[:])
+    if "zarrs" not in skipped:
+        compiled = zarrs_array(split)
+        readers["zarrs"] = lambda: np.asarray(compiled[:])
     return readers, skipped

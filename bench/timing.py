@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 LEAST_ROUNDS = 5
+MEMORY_ROUNDS = 2  # peaks hardly vary, and what makes them is large
 _STATUS, _CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
-Kind = Literal["speed", "cost"]
+Kind = Literal["speed", "cost", "memory"]
 
 
 class WrongResultError(ValueError):
@@ -56,9 +57,10 @@ class Workload:
         The first is the subject; each other gives one ratio, subject / candidate.
     check : callable
         Called with a candidate's name and what its run returned; raises WrongResultError.
-    kind : {"speed", "cost"}
+    kind : {"speed", "cost", "memory"}
         "speed": work per second of the subject / that of the candidate, higher is better. "cost": seconds
-        of the subject / seconds of the candidate, lower is better.
+        of the subject / seconds of the candidate, lower is better. "memory": the `peak_bytes` that the subject's
+        answer says / those of the candidate's, lower is better.
     unit : str
         What `work` counts.
     settings : mapping
@@ -97,7 +99,8 @@ class Measurement:
     ratio : Spread or None
         The subject's ratio to this candidate, pair by pair; None for the subject itself.
     peak_bytes : int or None
-        How far one run raised the resident memory; None where the system does not say.
+        How far one run raised the resident memory; None where the system does not say. Of kind "memory": the
+        most that an answer says.
     refused : str
         Why it was not timed, "" where it was.
     rounds : int
@@ -128,7 +131,7 @@ def measure(
     ----------
     workload : Workload
     rounds : int
-        Timed runs of each, at least `LEAST_ROUNDS`.
+        Timed runs of each, at least `LEAST_ROUNDS`; of kind "memory" there are `MEMORY_ROUNDS`.
     clock : callable
         Seconds.
 
@@ -151,6 +154,8 @@ def measure(
     """
     if rounds < LEAST_ROUNDS:
         raise ValueError(f"a median needs at least {LEAST_ROUNDS} rounds, found {rounds}")
+    if workload.kind == "memory":
+        rounds = MEMORY_ROUNDS
     refused: dict[str, str] = {}
     peaks: dict[str, int | None] = {}
     for position, candidate in enumerate(workload.candidates):
@@ -166,6 +171,7 @@ def measure(
         del result
     right = [each for each in workload.candidates if each.name not in refused]
     seconds: dict[str, list[float]] = {each.name: [] for each in right}
+    costs = seconds if workload.kind != "memory" else {each.name: [] for each in right}
     gc.collect()
     for number in range(rounds):
         turn = number % len(right)
@@ -173,6 +179,8 @@ def measure(
             began = clock()
             kept = candidate.run()
             seconds[candidate.name].append(clock() - began)
+            if workload.kind == "memory":
+                costs[candidate.name].append(kept.peak_bytes)
             del kept  # freeing is not part of the work
     subject = workload.candidates[0]
     found = []
@@ -190,14 +198,16 @@ def measure(
             continue
         ratio = None
         if candidate is not subject:
-            pairs = zip(seconds[subject.name], seconds[candidate.name], strict=True)
+            pairs = zip(costs[subject.name], costs[candidate.name], strict=True)
             ratio = spread([_ratio(workload.kind, subject, candidate, mine, its) for mine, its in pairs])
         found.append(
             Measurement(
                 candidate=candidate.name,
                 seconds=spread(seconds[candidate.name]),
                 ratio=ratio,
-                peak_bytes=peaks[candidate.name],
+                peak_bytes=int(max(costs[candidate.name]))
+                if workload.kind == "memory"
+                else peaks[candidate.name],
                 rounds=rounds,
             )
         )
@@ -205,7 +215,7 @@ def measure(
 
 
 def _ratio(kind: Kind, subject: Candidate, candidate: Candidate, mine: float, its: float) -> float:
-    if kind == "cost":
+    if kind != "speed":
         return mine / its
     return (subject.work / mine) / (candidate.work / its)
 

@@ -10,13 +10,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ltstore.errors import DataError, LabelError
 from ltstore.types import UNLABELLED, EncoderIdentity, FloatArray, IntArray, Rows
 
 BLOCK_ROWS = 8192
-_SQUARES_LOW, _SQUARES_HIGH = 1e-20, 1e30  # squared norms that float32 sums without losing small terms
+_LANES = 32  # running sums of a squared norm
+_NORM_ROWS = 64  # normalised together: their squares stay in a cache
+_SQUARES_LOW, _SQUARES_HIGH = 1e-70, 1e70  # squared norms whose root and its inverse are normal float32
 
 
 def normalize_rows(X: FloatArray) -> FloatArray:
@@ -29,21 +31,37 @@ def normalize_rows(X: FloatArray) -> FloatArray:
 
     Notes
     -----
-    Two passes at memory speed; squares are summed in float32 (relative error about 1e-7), and again in float64
-    for the rare rows whose sum leaves float32's range.
+    x * float32(1 / sqrt(s)), with s the sum of squares in float64: 32 running sums over the features, then halves added
+    up, then the features beyond the last multiple of 32 one by one. The products are exact and the order is fixed, so a
+    row's bits depend on the row alone; `ltstore.kernels.rows` computes the same ones. About 1 us for 768 features.
     """
-    with np.errstate(over="ignore", under="ignore"):
-        squares = np.vecdot(X, X).astype(np.float64)
-    unsure = ~((squares > _SQUARES_LOW) & (squares < _SQUARES_HIGH))
-    if unsure.any():
-        wide = X[unsure].astype(np.float64)
-        squares[unsure] = np.vecdot(wide, wide)
-        # Scaling by 1 / norm in float32 could overflow for these: divide them in float64.
-        norms = np.sqrt(squares[unsure])
-        X[unsure] = np.divide(wide, norms[:, None], out=np.zeros_like(wide), where=norms[:, None] > 0)
-        squares[unsure] = 1.0
-    X *= (1.0 / np.sqrt(squares))[:, None].astype(np.float32)
+    for start in range(0, len(X), _NORM_ROWS):
+        block = X[start : start + _NORM_ROWS]
+        squares = _squared_norms(block)
+        usual = (squares > _SQUARES_LOW) & (squares < _SQUARES_HIGH)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
+            factors = np.where(usual, 1.0 / np.sqrt(squares), 1.0).astype(np.float32)
+        unsure = np.flatnonzero(~usual & (squares != 0))
+        divided = block[unsure] / np.sqrt(squares[unsure])[:, None]  # 1 / norm would not be a normal float32
+        block *= factors[:, None]
+        block[unsure] = divided
     return X
+
+
+def _squared_norms(X: FloatArray) -> NDArray[np.float64]:
+    """Return (n,) float64 sums of squares, added in the order that `normalize_rows` says."""
+    wide = X.astype(np.float64)
+    whole = X.shape[1] - X.shape[1] % _LANES
+    lanes = wide[:, :whole].reshape(len(X), whole // _LANES, _LANES)
+    sums = np.einsum(
+        "ijk,ijk->ik", lanes, lanes
+    )  # adds along j in order; the tests compare it with a loop that must
+    while sums.shape[1] > 1:
+        sums = sums[:, : sums.shape[1] // 2] + sums[:, sums.shape[1] // 2 :]
+    total: NDArray[np.float64] = sums[:, 0]
+    for column in range(whole, X.shape[1]):
+        total += wide[:, column] ** 2
+    return total
 
 
 def iter_blocks(rows: Rows, block_rows: int = BLOCK_ROWS) -> Iterator[tuple[int, FloatArray, IntArray]]:
@@ -177,9 +195,12 @@ class ArrayRows:
         np.copyto(out, self._X[start:stop])
         return out
 
-    def take(self, positions: IntArray) -> FloatArray:
-        """Return a copy of the rows at `positions`."""
-        return self._X[positions]
+    def take(self, positions: IntArray, out: FloatArray | None = None) -> FloatArray:
+        """Return a copy of the rows at `positions`, in `out` if given."""
+        if out is None:
+            return self._X[positions]
+        np.copyto(out, self._X[positions])
+        return out
 
     def select(self, positions: IntArray) -> ArrayRows:
         """Return the rows at `positions` (ascending, unique) as rows of their own, ids kept."""
@@ -253,12 +274,12 @@ class TailRows:
         """Return rows [start, stop), in `out` if given."""
         return self._rows.read(self._start + start, self._start + stop, out)
 
-    def take(self, positions: IntArray) -> FloatArray:
-        """Return the rows at `positions`, 0..n-1."""
+    def take(self, positions: IntArray, out: FloatArray | None = None) -> FloatArray:
+        """Return the rows at `positions`, 0..n-1, in `out` if given."""
         chosen = np.asarray(positions, np.int64)
         if len(chosen) and chosen.min() < 0:
             raise IndexError(f"positions must not be negative, found {chosen.min()}")
-        return self._rows.take(chosen + self._start)
+        return self._rows.take(chosen + self._start, out)
 
 
 def _int_column(values: ArrayLike | None, n: int, name: str, default: int) -> IntArray:

@@ -170,8 +170,8 @@ class Rows(Protocol):
     def read(self, start: int, stop: int, out: FloatArray | None = None) -> FloatArray:
         """Return rows [start, stop) as a (stop - start, D) float32 C-contiguous array, `out` if given."""
 
-    def take(self, positions: IntArray) -> FloatArray:
-        """Return the rows at `positions` (0..N-1, any order, repeats allowed) as (n, D) float32."""
+    def take(self, positions: IntArray, out: FloatArray | None = None) -> FloatArray:
+        """Return the rows at `positions` (0..N-1, any order, repeats allowed) as (n, D) float32, `out` if given."""
 
 
 class ImageSource(Protocol):

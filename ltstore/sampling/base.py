@@ -11,7 +11,7 @@ import numpy as np
 
 from ltstore import rng
 from ltstore.errors import ConfigError, DataError, LabelError
-from ltstore.rows import normalize_rows
+from ltstore.kernels.rows import scale_rows
 from ltstore.types import Donors, DoubleArray, IntArray, Moments, Rows, SyntheticRows
 
 
@@ -135,7 +135,7 @@ class BaseSampler(ABC):
         )
         made = self._draw(class_id, key)
         if rows.normalized:
-            normalize_rows(made.X)
+            scale_rows(made.X)
         return made
 
     @property

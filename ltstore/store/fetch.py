@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltstore.errors import ChecksumMismatchError
+from ltstore.kernels.rows import copy_rows
 from ltstore.storage import Location, ObjectLocation
 from ltstore.store.plan import ShardPlan
-from ltstore.store.reader import StoredArray, copy_rows, missing
+from ltstore.store.reader import StoredArray, missing
 from ltstore.store.shard import CHECKSUM_BYTES, ShardIndex, checksum_holds, index_bytes, read_index
 from ltstore.types import ByteArray, IntArray
 
@@ -125,10 +126,12 @@ class FetchedArray(StoredArray):
         bad = next(chunk for chunk in wanted if chunk not in found)
         raise ChecksumMismatchError(f"chunk {bad} of {location} does not match its checksum: run verify")
 
-    def _read_of(self, shard: int, start: int, stop: int, out: NDArray[Any]) -> None:
+    def _read_of(
+        self, shard: int, start: int, stop: int, out: NDArray[Any], *, unit: bool, in_order: bool
+    ) -> None:
         index = self._index(shard)
         if index is None:
-            np.copyto(out, self._pipeline(shard, slice(start, stop)))
+            copy_rows(self._pipeline(shard, slice(start, stop)), out, unit=unit)
             return
         base, per_chunk = shard * self._plan.rows_per_shard, self._plan.chunk_rows
         first, last = (start - base) // per_chunk, (stop - 1 - base) // per_chunk + 1
@@ -137,7 +140,7 @@ class FetchedArray(StoredArray):
             for chunk, rows in sorted(chunks.items()):
                 at = base + chunk * per_chunk
                 low, high = max(start, at), min(stop, at + per_chunk)
-                copy_rows(rows[low - at : high - at], out[low - start : high - start])
+                copy_rows(rows[low - at : high - at], out[low - start : high - start], unit=unit)
 
     def _take_of(self, shard: int, row_ids: IntArray, out: NDArray[Any]) -> None:
         index = self._index(shard)

@@ -192,22 +192,24 @@ class JoinedArray:
     def __init__(self, generations: Sequence[Generation]) -> None:
         self._generations = tuple(generations)
 
-    def read(self, start: int, stop: int, out: NDArray[Any]) -> None:
-        """Copy rows [start, stop) into `out` (stop - start, D), converting the dtype."""
+    def read(self, start: int, stop: int, out: NDArray[Any], *, unit: bool = False) -> None:
+        """Copy rows [start, stop) into `out` (stop - start, D), converting the dtype; `unit` scales them."""
         for generation in self._generations:
             first = generation.first_row
             low, high = max(start, first), min(stop, first + generation.n_rows)
             if low < high:
-                generation.embeddings.read(low - first, high - first, out[low - start : high - start])
+                generation.embeddings.read(
+                    low - first, high - first, out[low - start : high - start], unit=unit
+                )
 
-    def take(self, row_ids: IntArray, out: NDArray[Any]) -> None:
-        """Copy the rows at `row_ids` (any order, repeats allowed) into `out`, converting the dtype."""
+    def take(self, row_ids: IntArray, out: NDArray[Any], *, unit: bool = False) -> None:
+        """Copy rows by id, in any order, repeats allowed, into `out`, converting the dtype; `unit` scales them."""
         if len(self._generations) == 1:
-            self._generations[0].embeddings.take(row_ids, out)
+            self._generations[0].embeddings.take(row_ids, out, unit=unit)
             return
         for generation, where in by_generation(self._generations, row_ids):
             block = np.empty((len(where), out.shape[1]), out.dtype)
-            generation.embeddings.take(row_ids[where] - generation.first_row, block)
+            generation.embeddings.take(row_ids[where] - generation.first_row, block, unit=unit)
             out[where] = block
 
     def shards(self, row_ids: IntArray) -> set[tuple[int, int]]:

@@ -64,6 +64,8 @@ def _column(values: Any, kind: Any) -> Any:
     if isinstance(values, np.ndarray) and values.ndim == 2:
         offsets = np.arange(len(values) + 1, dtype=np.int32) * np.int32(values.shape[1])
         return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.reshape(-1)))
+    if isinstance(values, pa.Array):
+        return values
     try:
         return pa.array(values, type=kind)
     except UnicodeEncodeError:

@@ -15,43 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltstore.errors import ChecksumMismatchError, StoreFormatError
+from ltstore.kernels.rows import RowTable, copy_rows, scale_rows
 from ltstore.storage import FileLocation, Location
 from ltstore.store.format import GROUP_FILE, read_json
+from ltstore.store.pages import IN_ORDER_BYTES, Pages, most_maps
 from ltstore.store.plan import ShardPlan
 from ltstore.store.shard import CHECKSUM_BYTES, bad_chunks, read_index
-from ltstore.types import ByteArray, FloatArray, IntArray
+from ltstore.types import ByteArray, IntArray
 
-OPEN_MAPS = 64
+OPEN_MAPS = most_maps()
 _log = logging.getLogger(__name__)
-
-
-def widen_half(source: NDArray[np.float16], out: FloatArray) -> None:
-    """Convert finite float16 to float32: ``out[...] = source``, about ten times faster.
-
-    Shifts exponent and mantissa into place and multiplies by 2**112, the difference of the exponent biases,
-    which is exact, subnormals included. Infinity and NaN are not representable this way; stored rows have
-    neither.
-
-    Parameters
-    ----------
-    source : (n, D) float16, last axis contiguous
-    out : (n, D) float32, C-contiguous
-        Overwritten.
-    """
-    bits = out.view(np.int32)
-    np.copyto(bits, source.view(np.int16))  # sign-extends: the sign arrives at bit 31
-    np.left_shift(bits, 13, out=bits)
-    words = out.view(np.uint32)
-    np.bitwise_and(words, np.uint32(0x8FFFE000), out=words)
-    np.multiply(out, np.float32(2.0**112), out=out)
-
-
-def copy_rows(source: NDArray[Any], out: NDArray[Any]) -> None:
-    """Copy rows into `out`, converting the dtype."""
-    if source.dtype == np.float16 and out.dtype == np.float32 and out.flags.c_contiguous:
-        widen_half(source, out)
-    else:
-        np.copyto(out, source)
 
 
 def view_file(location: Location) -> ByteArray:
@@ -111,6 +84,7 @@ class StoredArray(ABC):
         self._dtype = np.dtype(dtype).newbyteorder("<")
         self._row_shape = row_shape
         self._chunk_bytes = plan.chunk_rows * int(np.prod(row_shape, dtype=np.int64)) * self._dtype.itemsize
+        self._row_bytes = self._chunk_bytes // plan.chunk_rows
         self._raw = self._read_layout()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -166,39 +140,44 @@ class StoredArray(ABC):
     def _shard_location(self, shard: int) -> Location:
         return shard_location(self._location, shard, 1 + len(self._row_shape))
 
-    def read(self, start: int, stop: int, out: NDArray[Any]) -> None:
-        """Copy rows [start, stop) into `out` (stop - start, ...), converting the dtype."""
+    def read(self, start: int, stop: int, out: NDArray[Any], *, unit: bool = False) -> None:
+        """Copy rows [start, stop) into `out` (stop - start, ...), converting the dtype; `unit` scales them."""
         per_shard = self._plan.rows_per_shard
+        in_order = (stop - start) * self._row_bytes >= IN_ORDER_BYTES
         row = start
         while row < stop:
             shard = row // per_shard
             end = min(stop, (shard + 1) * per_shard)
-            self._read_of(shard, row, end, out[row - start : end - start])
+            self._read_of(shard, row, end, out[row - start : end - start], unit=unit, in_order=in_order)
             row = end
 
-    def take(self, row_ids: IntArray, out: NDArray[Any]) -> None:
-        """Copy the rows at `row_ids` (any order, repeats allowed) into `out`, converting the dtype."""
-        shards = row_ids // self._plan.rows_per_shard
+    def take(self, row_ids: IntArray, out: NDArray[Any], *, unit: bool = False) -> None:
+        """Copy rows by id, in any order, repeats allowed, into `out`, converting the dtype; `unit` scales them."""
         if not len(row_ids):
             return
+        shards = row_ids // self._plan.rows_per_shard
         if (shards == shards[0]).all():
             self._take_of(int(shards[0]), row_ids, out)
-            return
-        order = np.argsort(shards, kind="stable")
-        cuts = np.flatnonzero(np.diff(shards[order])) + 1
-        ascending = bool((np.diff(shards) >= 0).all())
-        for where in np.split(order, cuts):
-            shard = int(shards[where[0]])
-            if ascending:
-                self._take_of(shard, row_ids[where], out[where[0] : where[-1] + 1])
-            else:
-                block = np.empty((len(where), *self._row_shape), out.dtype)
-                self._take_of(shard, row_ids[where], block)
-                out[where] = block
+        else:
+            order = np.argsort(shards, kind="stable")
+            cuts = np.flatnonzero(np.diff(shards[order])) + 1
+            ascending = bool((np.diff(shards) >= 0).all())
+            for where in np.split(order, cuts):
+                shard = int(shards[where[0]])
+                if ascending:
+                    self._take_of(shard, row_ids[where], out[where[0] : where[-1] + 1])
+                else:
+                    block = np.empty((len(where), *self._row_shape), out.dtype)
+                    self._take_of(shard, row_ids[where], block)
+                    out[where] = block
+        if unit:
+            scale_rows(out)
 
     @abstractmethod
-    def _read_of(self, shard: int, start: int, stop: int, out: NDArray[Any]) -> None:
-        """Copy rows [start, stop), all of one shard, into `out`."""
+    def _read_of(
+        self, shard: int, start: int, stop: int, out: NDArray[Any], *, unit: bool, in_order: bool
+    ) -> None:
+        """Copy rows [start, stop), all of one shard, into `out`; `in_order`: as a part of a long run."""
 
     @abstractmethod
     def _take_of(self, shard: int, row_ids: IntArray, out: NDArray[Any]) -> None:
@@ -215,7 +194,9 @@ class MappedArray(StoredArray):
     def __init__(self, location: Location, plan: ShardPlan, dtype: str, row_shape: tuple[int, ...]) -> None:
         self._maps: OrderedDict[int, NDArray[Any] | None] = OrderedDict()
         self._lock = threading.Lock()
+        self._table: RowTable | None = None
         super().__init__(location, plan, dtype, row_shape)
+        self._pages = Pages(plan.n_rows * self._row_bytes)
 
     def _map(self, shard: int) -> NDArray[Any] | None:
         """Return (n_chunks, chunk_rows, ...) over the mapped file; None where zarr must read it."""
@@ -251,18 +232,54 @@ class MappedArray(StoredArray):
             strides=(self._chunk_bytes + CHECKSUM_BYTES, row_bytes, *row_strides),
         )
 
-    def _read_of(self, shard: int, start: int, stop: int, out: NDArray[Any]) -> None:
+    def _read_of(
+        self, shard: int, start: int, stop: int, out: NDArray[Any], *, unit: bool, in_order: bool
+    ) -> None:
         view = self._map(shard)
         if view is None:
-            np.copyto(out, self._pipeline(shard, slice(start, stop)))
+            copy_rows(self._pipeline(shard, slice(start, stop)), out, unit=unit)
             return
-        first = shard * self._plan.rows_per_shard
+        first, per_chunk = shard * self._plan.rows_per_shard, self._plan.chunk_rows
         row = start
         while row < stop:
-            chunk, within = divmod(row - first, self._plan.chunk_rows)
-            end = min(stop, row + self._plan.chunk_rows - within)
-            copy_rows(view[chunk, within : within + end - row], out[row - start : end - start])
+            chunk, within = divmod(row - first, per_chunk)
+            end = min(stop, row + per_chunk - within)
+            self._pages.read(view, (end - row) * self._row_bytes, in_order=in_order)
+            copy_rows(view[chunk, within : within + end - row], out[row - start : end - start], unit=unit)
             row = end
+        if in_order and stop == first + self._plan.rows_per_shard:
+            self._pages.passed(view)
+
+    def take(self, row_ids: IntArray, out: NDArray[Any], *, unit: bool = False) -> None:
+        """Copy rows by id, see `StoredArray`: gathered from all shards in one go where all of them may be mapped."""
+        if not len(row_ids):
+            return
+        if self._table is not None:  # every row there nearly always
+            self._pages.take(self._table.views, self._plan.rows_per_shard, row_ids)
+            if self._table.gather(row_ids, out, unit=unit):
+                return
+        if table := self._row_table(row_ids // self._plan.rows_per_shard):
+            self._pages.take(table.views, self._plan.rows_per_shard, row_ids)
+            if not table.gather(row_ids, out, unit=unit):
+                raise IndexError(f"rows must lie in 0..{self._plan.n_rows - 1}, found {row_ids.max()}")
+            return
+        super().take(row_ids, out, unit=unit)
+
+    def _row_table(self, shards: IntArray) -> RowTable | None:
+        """Return the maps of these shards; None where zarr must read one, or where they are more than may be open."""
+        first = int(shards.min())
+        wanted = (np.flatnonzero(np.bincount(shards - first)) + first).tolist()
+        if len(self._row_shape) != 1 or len(wanted) > OPEN_MAPS:
+            return None
+        views = {shard: view for shard in wanted if (view := self._map(shard)) is not None}
+        if len(views) < len(wanted):
+            return None
+        with self._lock:
+            known = {shard: view for shard, view in self._maps.items() if view is not None}
+        table = RowTable(known if known.keys() >= views.keys() else views, self._plan.rows_per_shard)
+        if self._plan.n_shards <= OPEN_MAPS:
+            self._table = table
+        return table
 
     def _take_of(self, shard: int, row_ids: IntArray, out: NDArray[Any]) -> None:
         view = self._map(shard)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ltstore.errors import DataError
-from ltstore.rows import normalize_rows
 from ltstore.store.format import digest_of
 from ltstore.types import EncoderIdentity, FloatArray, IntArray
 
@@ -102,26 +101,32 @@ class RowView:
         if not 0 <= start <= stop <= self.n_samples:
             raise IndexError(f"rows [{start}, {stop}) of {self.n_samples}")
         shape = (stop - start, self.n_features)
-        if out is None:
-            out = np.empty(shape, np.float32)
-        elif out.shape != shape or out.dtype != np.float32 or not out.flags.c_contiguous:
-            raise DataError(f"out must be C-contiguous float32 {shape}, found {out.dtype} {out.shape}")
+        out = _into(out, shape)
         if stop > start:
             ids = self._row_ids[start:stop]
             array = self._split.embeddings
             if ids[-1] - ids[0] == len(ids) - 1:
-                array.read(int(ids[0]), int(ids[-1]) + 1, out)
+                array.read(int(ids[0]), int(ids[-1]) + 1, out, unit=self._normalize)
             else:
-                array.take(ids, out)
-        return normalize_rows(out) if self._normalize else out
+                array.take(ids, out, unit=self._normalize)
+        return out
 
-    def take(self, positions: IntArray) -> FloatArray:
-        """Return the rows at `positions` (0..N-1, any order, repeats allowed) as (n, D) float32."""
+    def take(self, positions: IntArray, out: FloatArray | None = None) -> FloatArray:
+        """Return the rows at `positions` (0..N-1, any order, repeats allowed) as (n, D) float32, in `out` if given."""
         chosen = np.asarray(positions, np.int64).reshape(-1)
         if len(chosen) and (chosen.min() < 0 or chosen.max() >= self.n_samples):
             raise IndexError(
                 f"positions must lie in 0..{self.n_samples - 1}, found {chosen.min()}..{chosen.max()}"
             )
-        out = np.empty((len(chosen), self.n_features), np.float32)
-        self._split.embeddings.take(self._row_ids[chosen], out)
-        return normalize_rows(out) if self._normalize else out
+        out = _into(out, (len(chosen), self.n_features))
+        ids = chosen if self.n_samples == self._split.n_rows else self._row_ids[chosen]  # or they are the same
+        self._split.embeddings.take(ids, out, unit=self._normalize)
+        return out
+
+
+def _into(out: FloatArray | None, shape: tuple[int, int]) -> FloatArray:
+    if out is None:
+        return np.empty(shape, np.float32)
+    if out.shape != shape or out.dtype != np.float32 or not out.flags.c_contiguous:
+        raise DataError(f"out must be C-contiguous float32 {shape}, found {out.dtype} {out.shape}")
+    return out

@@ -15,9 +15,8 @@ from ltstore.errors import ConfigError, DataError
 from ltstore.stream.batch_plan import BATCH_ROWS, SEGMENT_ROWS, BatchPlan, Buffer, check_at_least
 from ltstore.types import FloatArray, IntArray, Rows
 
-BLOCK_ROWS = 256  # read, cast and put in place together: small enough to stay in a cache
-TAKE_ROWS = 1024
-SHORT_RUN = 16  # runs shorter than this are read faster as single rows
+BLOCK_ROWS = 256  # read and cast together: small enough to stay in a cache
+LONG_RUN = 1024  # runs longer than this are read in order, shorter ones row by row in one go
 _log = logging.getLogger(__name__)
 
 
@@ -79,8 +78,8 @@ def iter_batches(
     Notes
     -----
     Errors of reading are raised at the batch that needed the rows. Closing the iterator, or dropping it, ends
-    the thread. Segments are read straight to where the batch has them; with `buffer_rows` they pass through a
-    block of 256 rows on their way to their places, and batches are views of the buffer. Memory:
+    the thread. Rows are read straight to where the batch has them; other types than float32 pass through a block
+    of 256 rows, and with `buffer_rows` batches are views of the buffer. Memory:
     (prefetch + 1) * max(batch_size, buffer_rows) * D * itemsize, and once more where not `reuse`. Large
     buffers are slow to get from the system: use `reuse` with them.
     """
@@ -141,7 +140,7 @@ def _batches(
         return X[buffer.skip :], buffer.positions()
 
     for X, positions in _ahead(fill, buffers, prefetch):
-        labels, row_ids = rows.labels[positions], rows.row_ids[positions]
+        labels, row_ids = np.take(rows.labels, positions), np.take(rows.row_ids, positions)
         for start in range(0, len(positions), plan.batch_size):
             where = slice(start, start + plan.batch_size)
             yield Batch(X[where], labels[where], row_ids[where])
@@ -170,43 +169,30 @@ def _ahead(
 
 def read_buffer(rows: Rows, buffer: Buffer, out: NDArray[Any]) -> None:
     """Read a buffer's rows to their places in `out` (n, D), cast to its dtype; skipped places are not written."""
-    if buffer.places is None and out.dtype == np.float32:
-        _read_in_order(rows, buffer, out)
+    in_order = buffer.places is None and not buffer.skip and buffer.n_rows >= LONG_RUN * len(buffer.runs)
+    if in_order and out.dtype == np.float32:
+        at = 0
+        for start, stop in buffer.runs.tolist():
+            rows.read(start, stop, out=out[at : at + stop - start])
+            at += stop - start
         return
-    block = np.empty((min(BLOCK_ROWS, buffer.n_rows), rows.n_features), np.float32)
-    at = 0
-    for run_start, run_stop in buffer.runs:
-        for start in range(run_start, run_stop, BLOCK_ROWS):
-            n = min(BLOCK_ROWS, run_stop - start)
-            places = np.arange(at, at + n) if buffer.places is None else buffer.places[at : at + n]
-            at += n
-            wanted = places >= buffer.skip
-            if wanted.all():
-                _put(rows.read(start, start + n, out=block[:n]), places, out)
-            elif wanted.any():
-                _put(rows.take(start + np.flatnonzero(wanted)), places[wanted], out)
-
-
-def _read_in_order(rows: Rows, buffer: Buffer, out: FloatArray) -> None:
-    if buffer.n_rows < SHORT_RUN * len(buffer.runs):
-        positions = buffer.positions()
-        for at in range(0, len(positions), TAKE_ROWS):
-            wanted = positions[at : at + TAKE_ROWS]
-            out[at : at + len(wanted)] = rows.take(wanted)
+    positions, given = buffer.positions(), out[buffer.skip :]
+    if out.dtype == np.float32:
+        rows.take(positions, out=given)
         return
-    at = 0
-    for start, stop in buffer.runs:
-        rows.read(start, stop, out=out[at : at + stop - start])
-        at += stop - start
+    block = np.empty((min(BLOCK_ROWS, len(positions)), rows.n_features), np.float32)
+    for at in range(0, len(positions), BLOCK_ROWS):
+        wanted = positions[at : at + BLOCK_ROWS]
+        _cast(rows.take(wanted, out=block[: len(wanted)]), given[at : at + len(wanted)])
 
 
-def _put(X: FloatArray, places: IntArray, out: NDArray[Any]) -> None:
+def _cast(X: FloatArray, out: NDArray[Any]) -> None:
     if out.dtype != np.float16:
-        out[places] = X
+        np.copyto(out, X)
         return
     with np.errstate(over="raise"):
         try:
-            out[places] = X.astype(np.float16)
+            out[...] = X.astype(np.float16)
         except FloatingPointError as err:
             raise DataError(
                 f"a value of {np.abs(X).max():g} does not fit float16: read float32, or normalised rows"

@@ -125,18 +125,22 @@ class AdoptedRows:
         np.copyto(out, X)
         return out
 
-    def take(self, positions: IntArray) -> FloatArray:
-        """Return the rows at `positions` (0..N-1, any order, repeats allowed) as (n, D) float32."""
+    def take(self, positions: IntArray, out: FloatArray | None = None) -> FloatArray:
+        """Return the rows at `positions` (0..N-1, any order, repeats allowed) as (n, D) float32, in `out` if given."""
         chosen = np.asarray(positions, np.int64).reshape(-1)
         if len(chosen) and (chosen.min() < 0 or chosen.max() >= self.n_samples):
             raise IndexError(
                 f"positions must lie in 0..{self.n_samples - 1}, found {chosen.min()}..{chosen.max()}"
             )
         if not len(chosen):
-            return np.empty((0, self.n_features), np.float32)
+            return np.empty((0, self.n_features), np.float32) if out is None else out
         ids, back = np.unique(self._row_ids[chosen], return_inverse=True)  # each chunk is decoded once
         X = self._load(ids)
-        return (normalize_rows(X) if self._normalize else X)[back]
+        X = (normalize_rows(X) if self._normalize else X)[back]
+        if out is None:
+            return X
+        np.copyto(out, X)
+        return out
 
 
 def adopt(

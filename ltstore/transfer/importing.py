@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -27,7 +26,7 @@ from ltstore.types import UNLABELLED, EncoderIdentity, IntArray, Progress, no_pr
 MAX_SHARD_BYTES = 1 << 29
 UNIT_NORM_TOLERANCE = 0.01  # float16 of a few thousand features stays well inside
 _CHECKED_ROWS = 256
-_WRITERS = min(4, os.cpu_count() or 1)  # SHA-256 and the copy keep about one core each busy
+_WRITERS = 4  # SHA-256 and the copy keep two cores busy while the others wait for the disk
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -338,12 +337,25 @@ def _write_pending(found: Foreign, labels: IntArray, writer: SplitWriter, progre
             progress(*running.popleft().result())
 
 
-def _keys(found: Foreign, start: int, stop: int) -> list[str]:
+def _keys(found: Foreign, start: int, stop: int) -> Any:
+    """Return a pyarrow array of keys, built by Arrow: making Python strings would hold up the other writers."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     if found.keys is not None:
-        keys: list[str] = found.keys.slice(start, stop - start).to_pylist()
-        return keys
-    return [
-        f"{part.path.name}#{row}"
-        for part, first, last in found.rows.spans(start, stop)
-        for row in range(first, last)
-    ]
+        return _one_array(found.keys.slice(start, stop - start))
+    pieces = []
+    for part, first, last in found.rows.spans(start, stop):
+        name = part.path.name.encode("utf-8", "backslashreplace").decode()
+        numbers = pa.array(np.arange(first, last)).cast(pa.string())
+        pieces.append(pc.binary_join_element_wise(pa.scalar(name), numbers, "#"))
+    return _one_array(pa.chunked_array(pieces, pa.string()))
+
+
+def _one_array(values: Any) -> Any:
+    """Return one array of a chunked one: the bytes of a part depend on how its columns are cut."""
+    import pyarrow as pa
+
+    if isinstance(values, pa.ChunkedArray):
+        values = values.combine_chunks()
+    return values.cast(pa.string())

@@ -44,7 +44,7 @@ def test_a_case_runs_at_toy_size(case: Case) -> None:
             assert "install" in record["skipped"] or "yet" in record["skipped"]
             continue
         assert record["seconds"]["p20"] <= record["seconds"]["p50"] <= record["seconds"]["p80"]
-        assert record["rounds"] >= 5
+        assert record["rounds"] >= (2 if record["kind"] == "memory" else 5)
         assert (record["ratio"] is None) == (record["candidate"] == record["subject"])
         assert record["machine"]["cores"] >= 1
         assert record["versions"]["numpy"] == np.__version__
@@ -101,7 +101,7 @@ def test_cases_are_named_by_group() -> None:
     assert {case.group for case in CASES} == set(GROUPS)
     assert {case.group for case in select_cases(["read"])} == {"read"}
     assert [case.name for case in select_cases(["train.pass"])] == ["train.pass"]
-    with pytest.raises(KeyError, match="no case or group 'raed'; groups: read, ingest"):
+    with pytest.raises(KeyError, match="no case or group 'raed'; groups: read, import, ingest"):
         select_cases(["raed"])
 
 

@@ -21,7 +21,7 @@ from ltstore.errors import (
     StoreWriteError,
 )
 from ltstore.store import create_store, open_store, store_info, verify
-from ltstore.store.reader import StoredArray, widen_half
+from ltstore.store.reader import StoredArray
 from ltstore.types import RowStatus
 from support.stores import (
     CLASS_NAMES,
@@ -304,14 +304,6 @@ def test_a_foreign_layout_reads_the_same_values(
         np.testing.assert_array_equal(rows.read(0, rows.n_samples), X)
         np.testing.assert_array_equal(rows.take(ids), some)
     assert "through zarr" in caplog.text
-
-
-def test_widen_half_is_exact_for_every_finite_half() -> None:
-    halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
-    halves = halves[np.isfinite(halves)].reshape(-1, 8)
-    out = np.empty(halves.shape, np.float32)
-    widen_half(halves, out)
-    np.testing.assert_array_equal(out.view(np.uint32), halves.astype(np.float32).view(np.uint32))
 
 
 def test_reading_checks_its_arguments(tmp_path: Path) -> None:

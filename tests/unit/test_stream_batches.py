@@ -38,9 +38,12 @@ class CountingRows(ArrayRows):
         self.seen[start:stop] += 1
         return super().read(start, stop, out)
 
-    def take(self, positions: IntArray) -> FloatArray:
+    def take(self, positions: IntArray, out: FloatArray | None = None) -> FloatArray:
+        self.threads.add(threading.current_thread().name)
+        if self.broken in positions:
+            raise OSError("the disk is gone")
         np.add.at(self.seen, positions, 1)
-        return super().take(positions)
+        return super().take(positions, out)
 
 
 def made_rows(n: int = 300, **settings: Any) -> CountingRows:
