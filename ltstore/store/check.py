@@ -17,18 +17,24 @@ from ltstore.store.format import (
     COMPLETE,
     FILES,
     GROUP_FILE,
+    LIMIT_ROOT_BYTES,
     CommitRecord,
     SplitRecord,
     read_attribute,
     read_json,
     seal_holds,
+    shown,
+    shown_line,
+    validate_name,
 )
 from ltstore.store.parts import part_path
 from ltstore.store.reader import map_file, shard_path
 from ltstore.store.shard import bad_chunks, read_index
-from ltstore.store.split import commit_path, commits_digest, read_commit
+from ltstore.store.split import commit_path, commit_shards, commits_digest, read_commit
 from ltstore.store.store import Store, open_store
 from ltstore.types import Progress, no_progress
+
+SHOWN_MISSING = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,14 +113,15 @@ def verify(path: str | Path, *, progress: Progress = no_progress) -> VerifyRepor
         _check_seal(report, "", "", store.path / "synthetic" / GROUP_FILE)
     for label, directory in paths:
         try:
+            validate_name(directory.name, "split")
             where = directory / GROUP_FILE
             record = SplitRecord.from_json(read_attribute(where), str(where))
         except (LtstoreError, OSError) as err:
-            report.problems.append(Problem(split=label, array="", message=str(err)))
+            report.problems.append(Problem(split=shown_line(label), array="", message=shown_line(err)))
             continue
         _Checker(report, label, directory, record, progress).run()
     report.notes += [
-        f"{leftover.relative_to(store.path)} was left by a writer that was killed; nothing reads it"
+        f"{_one_line(str(leftover.relative_to(store.path)))} was left by a writer that was killed; nothing reads it"
         for leftover in sorted(store.path.rglob("*" + TEMPORARY_SUFFIX))
     ]
     report.seconds = time.perf_counter() - began
@@ -130,9 +137,14 @@ def _split_paths(store: Store) -> Iterator[tuple[str, Path]]:
                 yield prefix + entry.name, entry
 
 
+def _one_line(message: str) -> str:
+    """Return a message as it is unless a file name in it breaks the line."""
+    return message if message.isprintable() else shown(message)
+
+
 def _check_seal(report: VerifyReport, split: str, array: str, path: Path) -> None:
     try:
-        if seal_holds(read_json(path)):
+        if seal_holds(read_json(path, LIMIT_ROOT_BYTES)):
             return
         message = f"{path} is not as it was written"
     except FileNotFoundError:
@@ -163,7 +175,14 @@ class _Checker:
         rows: tuple[int, int] | None = None,
         chunk: int | None = None,
     ) -> None:
-        problem = Problem(split=self._label, array=array, shard=shard, chunk=chunk, rows=rows, message=message)
+        problem = Problem(
+            split=self._label,
+            array=shown_line(array),
+            shard=shard,
+            chunk=chunk,
+            rows=rows,
+            message=_one_line(message),
+        )
         self._report.problems.append(problem)
 
     def run(self) -> None:
@@ -171,13 +190,15 @@ class _Checker:
         for array in ARRAYS:
             _check_seal(self._report, self._label, array, self._path / array / GROUP_FILE)
         commits = []
-        for shard in range(self._plan.n_shards):
+        shards, others = commit_shards(self._path, self._plan)
+        for shard in shards:
             if (commit := self._commit(shard)) is not None:
                 commits.append(commit)
                 self._shard(commit)
-        for path in sorted((self._path / "commits").glob("*.json")):
-            if path.stem not in {f"{shard:05d}" for shard in range(self._plan.n_shards)}:
-                self._problem("commits", f"{path} is of a shard that the plan has not")
+        if self._record.state == COMPLETE:
+            self._missing(set(shards))
+        for path in others:
+            self._problem("commits", f"{path} is of a shard that the plan has not")
         if self._record.state != COMPLETE:
             self._report.notes.append(
                 f"{self._label} is not complete: {len(commits)} of {self._plan.n_shards} shards are written"
@@ -186,15 +207,29 @@ class _Checker:
             self._problem("commits", f"the commit records of {self._path} are not those it was finished with")
         self._subsets()
 
+    def _missing(self, there: set[int]) -> None:
+        """Name the first shards of a complete split that have no commit record, and count the rest."""
+        shown = 0
+        for shard in range(self._plan.n_shards):
+            if shard in there:
+                continue
+            if shown == SHOWN_MISSING:
+                n_more = self._plan.n_shards - len(there) - shown
+                self._problem("commits", f"{n_more} more shards of {self._path} have no commit record")
+                return
+            path = commit_path(self._path, shard)
+            message = f"{path} is missing though the split is complete"
+            self._problem("commits", message, shard, self._plan.shard_range(shard))
+            shown += 1
+
     def _commit(self, shard: int) -> CommitRecord | None:
         path, rows = commit_path(self._path, shard), self._plan.shard_range(shard)
         try:
             commit = read_commit(self._path, self._plan, shard)
             if not seal_holds(read_json(path)):
                 self._problem("commits", f"{path} is not as it was written", shard, rows)
-        except FileNotFoundError:
-            if self._record.state == COMPLETE:
-                self._problem("commits", f"{path} is missing though the split is complete", shard, rows)
+        except FileNotFoundError as err:
+            self._problem("commits", str(err), shard, rows)
             return None
         except (StoreFormatError, OSError) as err:
             self._problem("commits", str(err), shard, rows)

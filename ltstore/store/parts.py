@@ -9,10 +9,17 @@ from typing import Any
 import numpy as np
 
 from ltstore.errors import DataError, StoreFormatError
+from ltstore.store.bounds import FREE_CHUNK_BYTES, LARGEST_RATIO
+from ltstore.store.format import shown, shown_line
+from ltstore.store.pages import page_totals
 from ltstore.store.plan import ShardPlan
+from ltstore.store.reader import map_file
 from ltstore.types import ByteArray, IntArray
 
 COLUMNS = ("key", "label", "status", "error")
+_TYPES = {"key": "string", "label": "int64", "status": "uint8", "error": "string"}
+_LIMIT_FOOTER_BYTES = 1 << 24
+_LIMIT_FOOTER_ITEMS = 1 << 12  # columns, row groups; a schema nested deeper would exhaust the stack
 
 
 def part_path(split: Path, shard: int) -> Path:
@@ -81,29 +88,98 @@ def read_parts(split: Path, plan: ShardPlan, row_ids: IntArray, columns: Sequenc
         A part is missing, damaged, of another length, or has no such column.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     shards = row_ids // plan.rows_per_shard
     wanted = np.unique(shards) if len(shards) else np.arange(min(plan.n_shards, 1))
-    tables, first_rows = [], np.zeros(plan.n_shards + 1, np.int64)
-    n_before = 0
+    tables = []
     for shard in wanted.tolist():
-        path = part_path(split, shard)
         start, stop = plan.shard_range(shard)
-        try:
-            with pq.ParquetFile(path) as part:
-                known = part.schema_arrow.names
-                present = [name for name in columns if name in known]
-                table = part.read(columns=present, use_threads=False)
-        except (pa.ArrowException, OSError) as err:
-            raise StoreFormatError(f"cannot read {path}: {err}") from err
-        if missing := [name for name in columns if name not in known]:
-            raise StoreFormatError(f"{path} has no column {missing[0]!r}; it has {', '.join(known)}")
-        if table.num_rows != stop - start:
-            raise StoreFormatError(f"{path} must have {stop - start} rows, found {table.num_rows}: run verify")
-        tables.append(table.select(list(columns)))
-        first_rows[shard] = n_before
-        n_before += table.num_rows
+        tables.append(_read_part(part_path(split, shard), stop - start, columns))
     if not tables:
         return pa.table({name: [] for name in columns})
-    return pa.concat_tables(tables).take(pa.array(first_rows[shards] + row_ids % plan.rows_per_shard))
+    place = np.searchsorted(wanted, shards)
+    first_rows = np.cumsum([0, *(table.num_rows for table in tables)])
+    try:
+        table = pa.concat_tables(tables)
+    except pa.ArrowException as err:
+        raise StoreFormatError(f"the parts of {split} differ in their columns: {shown_line(err)}") from err
+    return table.take(pa.array(first_rows[place] + row_ids % plan.rows_per_shard))
+
+
+def _read_part(path: Path, n_rows: int, columns: Sequence[str]) -> Any:
+    """Return columns of one part: text as strings, the store's own columns of their types."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    data = map_file(path)
+    try:
+        with pq.ParquetFile(
+            pa.BufferReader(pa.py_buffer(data)),
+            read_dictionary=[name for name in columns if _TYPES.get(name) == "string"],
+            thrift_string_size_limit=_LIMIT_FOOTER_BYTES,
+            thrift_container_size_limit=_LIMIT_FOOTER_ITEMS,
+        ) as part:
+            known = part.schema_arrow.names
+            if missing := [name for name in columns if name not in known]:
+                raise StoreFormatError(
+                    f"{path} has no column {shown(missing[0])}; it has {shown_line(', '.join(known))}"
+                )
+            if part.metadata.num_rows != n_rows:
+                raise StoreFormatError(
+                    f"{path} must have {n_rows} rows, found {part.metadata.num_rows}: run verify"
+                )
+            _check_pages(part.metadata, data.data, columns, n_rows)
+            table = part.read(columns=list(columns), use_threads=False).select(list(columns))
+            if table.num_rows != n_rows:
+                raise StoreFormatError(f"{path} must have {n_rows} rows, found {table.num_rows}: run verify")
+            for position, name in enumerate(columns):
+                if name in COLUMNS:
+                    table = table.set_column(position, name, _typed(table.column(name), name, len(data)))
+            return table
+    except StoreFormatError:
+        raise
+    except Exception as err:  # noqa: BLE001 - pyarrow raises many things of a damaged file
+        raise StoreFormatError(f"cannot read {path}: {shown_line(err)}") from err
+
+
+def _check_pages(metadata: Any, data: memoryview, columns: Sequence[str], n_rows: int) -> None:
+    """Raise ValueError where the pages of `columns` claim far more than the file can hold."""
+    room = FREE_CHUNK_BYTES + LARGEST_RATIO * len(data)
+    n_bytes = 0
+    for group in range(metadata.num_row_groups):
+        for number in range(metadata.num_columns):
+            column = metadata.row_group(group).column(number)
+            if column.path_in_schema.partition(".")[0] not in columns:
+                continue
+            starts = [column.data_page_offset, column.dictionary_page_offset]
+            first = min(offset for offset in starts if offset)
+            totals = page_totals(data, first, first + column.total_compressed_size)
+            nested = "." in column.path_in_schema
+            n_bytes += totals.n_bytes + 8 * totals.n_values
+            if not nested and totals.n_values > n_rows:
+                raise ValueError(f"the pages of {shown(column.path_in_schema)} hold {totals.n_values} values")
+            if nested and column.physical_type in ("BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY"):
+                n_bytes += totals.n_values * totals.dictionary_bytes
+            if n_bytes > room:
+                raise ValueError(f"{len(data)} bytes claim to hold more than {room}")
+
+
+def _typed(column: Any, name: str, file_bytes: int) -> Any:
+    """Return a column of the store's own in its type; ValueError where it is another or has nulls."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+        for chunk in column.chunks:  # a long value may stand in every row
+            lengths = pc.binary_length(chunk.dictionary).cast(pa.int64())
+            n_bytes = pc.sum(lengths.take(chunk.indices)).as_py() or 0
+            if n_bytes > FREE_CHUNK_BYTES + LARGEST_RATIO * file_bytes:
+                raise ValueError(f"column {name!r} unfolds to {n_bytes} bytes")
+    expected = getattr(pa, _TYPES[name])()
+    if kind != expected and not (name in ("key", "error") and pa.types.is_large_string(kind)):
+        raise ValueError(f"column {name!r} must be {expected}, found {shown_line(str(kind))}")
+    if name != "error" and column.null_count:
+        raise ValueError(f"column {name!r} has {column.null_count} rows without a value")
+    return column.cast(expected)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import mmap
+import os
 import threading
 from collections import OrderedDict
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltstore.errors import ChecksumMismatchError, StoreFormatError
-from ltstore.store.format import GROUP_FILE, read_json
+from ltstore.store.format import GROUP_FILE, open_regular, read_json, shown
 from ltstore.store.plan import ShardPlan
 from ltstore.store.shard import CHECKSUM_BYTES, bad_chunks, read_index
 from ltstore.types import ByteArray, FloatArray, IntArray
@@ -54,12 +55,25 @@ def copy_rows(source: NDArray[Any], out: NDArray[Any]) -> None:
 def map_file(path: Path) -> ByteArray:
     """Return a file's bytes as a read-only (n,) uint8 array over a memory map."""
     try:
-        with path.open("rb") as handle:
+        with os.fdopen(open_regular(path), "rb") as handle:
             return np.frombuffer(mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
     except FileNotFoundError as err:
         raise StoreFormatError(f"{path} is missing though its shard was written: run verify") from err
+    except StoreFormatError:
+        raise
     except ValueError as err:
         raise StoreFormatError(f"{path} is empty: it was cut short; run verify") from err
+    except OSError as err:
+        raise StoreFormatError(f"cannot read {path}: {err.strerror or err}") from err
+
+
+def still_whole(view: NDArray[Any]) -> bool:
+    """Whether the file under an array of `map_file` is as long as it was: to read past its end kills the process."""
+    base: Any = view
+    while isinstance(base, np.ndarray):
+        view, base = base, base.base
+    mapped = base.obj if isinstance(base, memoryview) else base
+    return not isinstance(mapped, mmap.mmap) or bool(mapped.size() >= view.nbytes)
 
 
 def shard_path(array: Path, shard: int, n_dimensions: int) -> Path:
@@ -110,7 +124,7 @@ class StoredArray:
         shape = [self._plan.n_rows, *self._row_shape]
         for name, value in (("node_type", "array"), ("shape", shape), ("data_type", self._dtype.name)):
             if found.get(name) != value:
-                raise StoreFormatError(f"{where}: {name} must be {value}, found {found.get(name)!r}")
+                raise StoreFormatError(f"{where}: {name} must be {value}, found {shown(found.get(name))}")
         expected = self._expected_layout()
         raw = all(found.get(name) == value for name, value in expected.items())
         self._own_files = all(
@@ -144,7 +158,10 @@ class StoredArray:
         with self._lock:
             if shard in self._maps:
                 self._maps.move_to_end(shard)
-                return self._maps[shard]
+                kept = self._maps[shard]
+                if kept is None or still_whole(kept):
+                    return kept
+                del self._maps[shard]  # cut short while it was open: opening it anew says so
         view = self._open(shard)
         with self._lock:
             self._maps[shard] = view

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ltstore.errors import DataError, IncompleteStoreError, StoreFormatError
 from ltstore.store import subsets
+from ltstore.store.bounds import check_room
 from ltstore.store.format import (
     COMPLETE,
     FILES,
@@ -50,10 +51,25 @@ def read_commit(split: Path, plan: ShardPlan, shard: int) -> CommitRecord:
     return commit
 
 
+def commit_shards(split: Path, plan: ShardPlan) -> tuple[list[int], list[Path]]:
+    """Return the shards that have a commit record, ascending, and the files that are of no shard of the plan.
+
+    One listing: a plan may claim a million shards of which there are none.
+    """
+    shards, others = [], []
+    for path in (split / "commits").glob("*.json"):
+        number = int(path.stem) if path.stem.isascii() and path.stem.isdigit() and len(path.stem) < 12 else -1
+        if 0 <= number < plan.n_shards and path == commit_path(split, number):
+            shards.append(number)
+        else:
+            others.append(path)
+    return sorted(shards), sorted(others)
+
+
 def read_commits(split: Path, plan: ShardPlan) -> dict[int, CommitRecord]:
     """Return the commit records that are there, by shard."""
     commits = {}
-    for shard in range(plan.n_shards):
+    for shard in commit_shards(split, plan)[0]:
         try:
             commits[shard] = read_commit(split, plan, shard)
         except FileNotFoundError:
@@ -181,6 +197,7 @@ class Split:
                 f"{self._path} is complete but has {len(self.commits)} of {self._plan.n_shards} commit records: "
                 "run verify"
             )
+        check_room(self.n_rows * np.dtype(dtype).itemsize, self._path, name)
         array = StoredArray(self._path / name, self._plan, dtype, ())
         column = np.full(self.n_rows, missing, dtype)
         for commit in self.commits:
@@ -192,7 +209,9 @@ class Split:
     @cached_property
     def labels(self) -> IntArray:
         """(n_rows,) int64, UNLABELLED where unknown or not written yet. Read-only."""
-        labels: IntArray = self._column("labels", "int64", UNLABELLED)
+        return self._checked_labels(self._column("labels", "int64", UNLABELLED))
+
+    def _checked_labels(self, labels: IntArray) -> IntArray:
         if len(labels) and not -1 <= labels.min() <= labels.max() < max(len(self.class_names), 0):
             raise StoreFormatError(
                 f"{self._path / 'labels'} must lie in -1..{len(self.class_names) - 1}, "
@@ -203,11 +222,33 @@ class Split:
     @cached_property
     def status(self) -> ByteArray:
         """(n_rows,) uint8 `RowStatus`; 255 where the shard is not written yet. Read-only."""
-        status: ByteArray = self._column("status", "uint8", UNWRITTEN)
+        return self._checked_status(self._column("status", "uint8", UNWRITTEN))
+
+    def _checked_status(self, status: ByteArray) -> ByteArray:
         known = np.isin(status, [*map(int, RowStatus), UNWRITTEN])
         if not known.all():
             raise StoreFormatError(f"{self._path / 'status'} holds {status[~known][0]}, which is no row status")
         return status
+
+    def written(self) -> tuple[IntArray, IntArray, ByteArray]:
+        """Return row ids, labels and status of the rows whose shards are there.
+
+        What is not written takes no memory, however many rows the plan has.
+        """
+        if self.complete:
+            return np.arange(self.n_rows), self.labels, self.status
+        n_rows = sum(commit.stop - commit.start for commit in self.commits)
+        check_room(n_rows * 17, self._path, "labels and status")
+        ids = [np.arange(commit.start, commit.stop) for commit in self.commits]
+        labels, status = np.empty(n_rows, "int64"), np.empty(n_rows, "uint8")
+        for name, column in (("labels", labels), ("status", status)):
+            array, row = StoredArray(self._path / name, self._plan, column.dtype.name, ()), 0
+            for commit in self.commits:
+                array.check_shard(commit.shard)
+                array.read(commit.start, commit.stop, column[row : row + commit.stop - commit.start])
+                row += commit.stop - commit.start
+        row_ids = np.concatenate(ids) if ids else np.empty(0, np.int64)
+        return row_ids, self._checked_labels(labels), self._checked_status(status)
 
     def failures(self) -> dict[str, int]:
         """Return how many rows have no embedding, by the name of the reason."""
@@ -237,6 +278,8 @@ class Split:
         IncompleteStoreError
             A row's shard has not been written yet.
         """
+        if row_ids is None:
+            check_room(self.n_rows * 8, self._path, "row ids")
         ids = np.arange(self.n_rows) if row_ids is None else _row_ids(row_ids, self.n_rows)
         written = {commit.shard for commit in self.commits}
         if absent := sorted(set((ids // self._plan.rows_per_shard).tolist()) - written):

@@ -181,6 +181,8 @@ class Store:
         group = self._path / "synthetic" / GROUP_FILE
         if synthetic and not group.exists():
             write_json(group, group_document())
+        if synthetic:
+            clear_leftovers(group)  # of another writer, killed when this one was first
         clear_leftovers(self._path / GROUP_FILE)
         return SplitWriter(path, name, self._root, wanted, auto_plan=rows_per_shard == "auto")
 
@@ -272,4 +274,4 @@ def open_store(path: str | Path) -> Store:
         raise StoreNotFoundError(f"there is no store at {path}: make one with ltstore ingest or import")
     if not where.is_file():
         raise StoreFormatError(f"{path} is not a store: it has no {GROUP_FILE}")
-    return Store(path, RootRecord.from_json(read_attribute(where), str(where)))
+    return Store(path, RootRecord.from_json(read_attribute(where, root=True), str(where)))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ltstore.atomic import TEMPORARY_SUFFIX, atomic_directory, write_bytes, write_json
-from ltstore.errors import StoreExistsError, StoreFormatError, StoreNotFoundError
+from ltstore.atomic import atomic_directory, clear_leftovers, write_bytes, write_json
+from ltstore.errors import ConfigError, StoreExistsError, StoreFormatError, StoreNotFoundError
 from ltstore.store.format import (
     ATTRIBUTE,
     GROUP_FILE,
@@ -31,9 +32,12 @@ def subset_path(split: Path, name: str) -> Path:
 
 
 def names(split: Path) -> tuple[str, ...]:
-    """Return the names of the subsets of a split, sorted."""
-    found = (entry.parent.name for entry in (split / "subsets").glob(f"*/{GROUP_FILE}"))
-    return tuple(sorted(name for name in found if not name.endswith(TEMPORARY_SUFFIX)))
+    """Return the names of the subsets of a split, sorted; what no subset can be called is passed over."""
+    found = []
+    for entry in (split / "subsets").glob(f"*/{GROUP_FILE}"):
+        with suppress(ConfigError):
+            found.append(validate_name(entry.parent.name, "subset"))
+    return tuple(sorted(found))
 
 
 def ids_digest(ids: IntArray) -> str:
@@ -77,6 +81,8 @@ def write(split: Path, name: str, ids: IntArray, settings: Mapping[str, Any], sp
     )
     if path.exists():
         if read_record(split, name) == record:
+            clear_leftovers(path)  # of one who wrote it at the same time and was killed
+            clear_leftovers(path.parent / GROUP_FILE)
             return
         raise StoreExistsError(
             f"{split} has a subset {name!r} with other rows or settings: choose another name"

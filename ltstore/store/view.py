@@ -8,6 +8,7 @@ import numpy as np
 
 from ltstore.errors import DataError
 from ltstore.rows import normalize_rows
+from ltstore.store.bounds import check_room
 from ltstore.store.format import digest_of
 from ltstore.types import EncoderIdentity, FloatArray, IntArray
 
@@ -100,7 +101,7 @@ class RowView:
             raise IndexError(f"rows [{start}, {stop}) of {self.n_samples}")
         shape = (stop - start, self.n_features)
         if out is None:
-            out = np.empty(shape, np.float32)
+            out = self._new(shape[0])
         elif out.shape != shape or out.dtype != np.float32 or not out.flags.c_contiguous:
             raise DataError(f"out must be C-contiguous float32 {shape}, found {out.dtype} {out.shape}")
         if stop > start:
@@ -119,6 +120,11 @@ class RowView:
             raise IndexError(
                 f"positions must lie in 0..{self.n_samples - 1}, found {chosen.min()}..{chosen.max()}"
             )
-        out = np.empty((len(chosen), self.n_features), np.float32)
+        out = self._new(len(chosen))
         self._split.embeddings.take(self._row_ids[chosen], out)
         return normalize_rows(out) if self._normalize else out
+
+    def _new(self, n: int) -> FloatArray:
+        """Return room for n rows; StoreFormatError where rows are claimed to be far larger than the files are."""
+        check_room(min(n, self.n_samples) * self.n_features * 4, self._split.path, "rows")
+        return np.empty((n, self.n_features), np.float32)

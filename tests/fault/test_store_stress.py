@@ -26,6 +26,7 @@ def test_twenty_rounds_of_kill_and_resume() -> None:
     assert " 20  rounds" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.stress
 def test_a_thousand_rounds_of_kill_and_resume() -> None:
     done = run_module("support.kill_stress", "--rounds", "1000", "--seed", "20261124")
