@@ -48,15 +48,15 @@ def stored_bytes(path: Path) -> int:
     return total
 
 
-def check_room(n_bytes: int, path: Path, what: str) -> None:
+def check_room(n_bytes: int, path: Path, what: str, *, repeated: int = 1) -> None:
     """Raise StoreFormatError where `what` takes far more memory than the files under `path` hold bytes.
 
-    Up to 256 MiB are free; above, 64 times what is stored.
+    Up to 256 MiB are free; above, 64 times what is stored, each of it `repeated` times at the caller's wish.
     """
     if n_bytes <= FREE_BYTES:
         return
     there = stored_bytes(path)
-    if n_bytes > FREE_BYTES + LARGEST_RATIO * there:
+    if n_bytes > (FREE_BYTES if repeated == 1 else 0) + LARGEST_RATIO * there * repeated:
         raise StoreFormatError(
             f"{what} of {path} would take {n_bytes} bytes of memory, but its files hold {there}: "
             "its metadata claim more rows than there are; run verify"

@@ -23,12 +23,11 @@ from ltstore.store.format import (
     read_attribute,
     read_json,
     seal_holds,
-    shown,
     shown_line,
     validate_name,
 )
 from ltstore.store.parts import part_path
-from ltstore.store.reader import map_file, shard_path
+from ltstore.store.reader import StoredArray, map_file, shard_path
 from ltstore.store.shard import bad_chunks, read_index
 from ltstore.store.split import commit_path, commit_shards, commits_digest, read_commit
 from ltstore.store.store import Store, open_store
@@ -119,7 +118,7 @@ def verify(path: str | Path, *, progress: Progress = no_progress) -> VerifyRepor
         except (LtstoreError, OSError) as err:
             report.problems.append(Problem(split=shown_line(label), array="", message=shown_line(err)))
             continue
-        _Checker(report, label, directory, record, progress).run()
+        _Checker(report, label, directory, record, store.encoder.n_features, progress).run()
     report.notes += [
         f"{_one_line(str(leftover.relative_to(store.path)))} was left by a writer that was killed; nothing reads it"
         for leftover in sorted(store.path.rglob("*" + TEMPORARY_SUFFIX))
@@ -139,7 +138,7 @@ def _split_paths(store: Store) -> Iterator[tuple[str, Path]]:
 
 def _one_line(message: str) -> str:
     """Return a message as it is unless a file name in it breaks the line."""
-    return message if message.isprintable() else shown(message)
+    return message if message.isprintable() else shown_line(message)
 
 
 def _check_seal(report: VerifyReport, split: str, array: str, path: Path) -> None:
@@ -158,13 +157,20 @@ class _Checker:
     """Looks at one split and adds to the report."""
 
     def __init__(
-        self, report: VerifyReport, label: str, path: Path, record: SplitRecord, progress: Progress
+        self,
+        report: VerifyReport,
+        label: str,
+        path: Path,
+        record: SplitRecord,
+        n_features: int,
+        progress: Progress,
     ) -> None:
         self._report = report
         self._label = label
         self._path = path
         self._record = record
         self._plan = record.plan
+        self._n_features = n_features
         self._progress = progress
 
     def _problem(
@@ -189,6 +195,7 @@ class _Checker:
         _check_seal(self._report, self._label, "", self._path / GROUP_FILE)
         for array in ARRAYS:
             _check_seal(self._report, self._label, array, self._path / array / GROUP_FILE)
+            self._layout(array)
         commits = []
         shards, others = commit_shards(self._path, self._plan)
         for shard in shards:
@@ -206,6 +213,18 @@ class _Checker:
         elif len(commits) == self._plan.n_shards and commits_digest(commits) != self._record.digest:
             self._problem("commits", f"the commit records of {self._path} are not those it was finished with")
         self._subsets()
+
+    def _layout(self, array: str) -> None:
+        """Whether an array is the one of the plan, laid out as it was written, whatever its seal says."""
+        dtype = {"embeddings": self._record.dtype, "labels": "int64", "status": "uint8"}[array]
+        row_shape = (self._n_features,) if array == "embeddings" else ()
+        try:
+            own = StoredArray(self._path / array, self._plan, dtype, row_shape).own_layout
+        except StoreFormatError as err:
+            self._problem(array, str(err))
+            return
+        if not own:
+            self._problem(array, f"{self._path / array} is laid out otherwise than it was written")
 
     def _missing(self, there: set[int]) -> None:
         """Name the first shards of a complete split that have no commit record, and count the rest."""

@@ -173,8 +173,8 @@ class BoundedStringsCodec(VLenUTF8Codec):
     """The same for Zarr v3."""
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> BoundedStringsCodec:
-        """Return the codec."""
+    def from_dict(cls, data: dict[str, Any]) -> BoundedStringsCodec:  # noqa: ARG003 - without settings
+        """Return the codec; it has no settings."""
         return cls()
 
     def to_dict(self) -> dict[str, Any]:
@@ -298,5 +298,7 @@ def _itemsize(value: Any) -> int:
 def _limit(chunks: tuple[int, ...], itemsize: int) -> int:
     n_bytes = math.prod(chunks) * itemsize
     if n_bytes > _LIMIT_CHUNK_BYTES:
-        raise ValueError(f"a chunk of {shown(n_bytes)} bytes is larger than {_LIMIT_CHUNK_BYTES}: write smaller ones")
+        raise ValueError(
+            f"a chunk of {shown(n_bytes)} bytes is larger than {_LIMIT_CHUNK_BYTES}: write smaller ones"
+        )
     return n_bytes + n_bytes // 8 + (1 << 16)  # checksums and what else a codec adds

@@ -194,11 +194,11 @@ def read_json(path: Path, limit: int = _LIMIT_JSON_BYTES) -> dict[str, Any]:
         with os.fdopen(open_regular(path), "rb") as handle:
             data = handle.read(limit + 1)
         if len(data) > limit:
-            raise StoreFormatError(f"{path} is larger than any record of its kind ({limit} bytes): it is not one")
+            raise StoreFormatError(
+                f"{path} is larger than any record of its kind ({limit} bytes): it is not one"
+            )
         text = data.decode()
-        document = json.loads(
-            text, parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_unique
-        )
+        document = json.loads(text, parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_unique)
         _check_depth(document)
         if "\\u" in text:  # an escape may be half a character, which no terminal and no file can hold
             json.dumps(document, ensure_ascii=False).encode()
@@ -393,7 +393,9 @@ class CommitRecord:
         counts = Fields(failures, where)
         names = tuple(status.name for status in RowStatus if status is not RowStatus.OK)
         if unknown := sorted(set(failures) - set(names)):
-            raise StoreFormatError(f"{where}: failures must be of {', '.join(names)}, found {shown(unknown[0])}")
+            raise StoreFormatError(
+                f"{where}: failures must be of {', '.join(names)}, found {shown(unknown[0])}"
+            )
         return cls(
             shard=values.integer("shard", 0, LIMIT_ROWS),
             start=values.integer("start", 0, LIMIT_ROWS),

@@ -11,15 +11,19 @@ import numpy as np
 from ltstore.errors import DataError, StoreFormatError
 from ltstore.store.bounds import FREE_CHUNK_BYTES, LARGEST_RATIO
 from ltstore.store.format import shown, shown_line
-from ltstore.store.pages import page_totals
+from ltstore.store.pages import (
+    LIMIT_FOOTER_BYTES,
+    LIMIT_FOOTER_ITEMS,
+    ColumnChunk,
+    page_totals,
+    read_footer,
+)
 from ltstore.store.plan import ShardPlan
 from ltstore.store.reader import map_file
 from ltstore.types import ByteArray, IntArray
 
 COLUMNS = ("key", "label", "status", "error")
 _TYPES = {"key": "string", "label": "int64", "status": "uint8", "error": "string"}
-_LIMIT_FOOTER_BYTES = 1 << 24
-_LIMIT_FOOTER_ITEMS = 1 << 12  # columns, row groups; a schema nested deeper would exhaust the stack
 
 
 def part_path(split: Path, shard: int) -> Path:
@@ -113,59 +117,62 @@ def _read_part(path: Path, n_rows: int, columns: Sequence[str]) -> Any:
 
     data = map_file(path)
     try:
+        found, chunks = read_footer(data.data)
+        if found != n_rows:
+            raise StoreFormatError(f"{path} must have {n_rows} rows, found {found}: run verify")
+        folded = _check_pages(chunks, data.data, columns, n_rows)
         with pq.ParquetFile(
             pa.BufferReader(pa.py_buffer(data)),
-            read_dictionary=[name for name in columns if _TYPES.get(name) == "string"],
-            thrift_string_size_limit=_LIMIT_FOOTER_BYTES,
-            thrift_container_size_limit=_LIMIT_FOOTER_ITEMS,
+            read_dictionary=folded,
+            thrift_string_size_limit=LIMIT_FOOTER_BYTES,
+            thrift_container_size_limit=LIMIT_FOOTER_ITEMS,
         ) as part:
             known = part.schema_arrow.names
             if missing := [name for name in columns if name not in known]:
                 raise StoreFormatError(
                     f"{path} has no column {shown(missing[0])}; it has {shown_line(', '.join(known))}"
                 )
-            if part.metadata.num_rows != n_rows:
-                raise StoreFormatError(
-                    f"{path} must have {n_rows} rows, found {part.metadata.num_rows}: run verify"
-                )
-            _check_pages(part.metadata, data.data, columns, n_rows)
             table = part.read(columns=list(columns), use_threads=False).select(list(columns))
             if table.num_rows != n_rows:
                 raise StoreFormatError(f"{path} must have {n_rows} rows, found {table.num_rows}: run verify")
             for position, name in enumerate(columns):
-                if name in COLUMNS:
+                if name in COLUMNS or name in folded:
                     table = table.set_column(position, name, _typed(table.column(name), name, len(data)))
             return table
     except StoreFormatError:
         raise
-    except Exception as err:  # noqa: BLE001 - pyarrow raises many things of a damaged file
+    except Exception as err:
         raise StoreFormatError(f"cannot read {path}: {shown_line(err)}") from err
 
 
-def _check_pages(metadata: Any, data: memoryview, columns: Sequence[str], n_rows: int) -> None:
-    """Raise ValueError where the pages of `columns` claim far more than the file can hold."""
+def _check_pages(
+    chunks: Sequence[ColumnChunk], data: memoryview, columns: Sequence[str], n_rows: int
+) -> list[str]:
+    """Return the columns of text that have dictionaries; ValueError where pages claim far more than the file holds.
+
+    A long value in a dictionary may stand in every row, so such columns are unfolded only after a look.
+    """
     room = FREE_CHUNK_BYTES + LARGEST_RATIO * len(data)
-    n_bytes = 0
-    for group in range(metadata.num_row_groups):
-        for number in range(metadata.num_columns):
-            column = metadata.row_group(group).column(number)
-            if column.path_in_schema.partition(".")[0] not in columns:
-                continue
-            starts = [column.data_page_offset, column.dictionary_page_offset]
-            first = min(offset for offset in starts if offset)
-            totals = page_totals(data, first, first + column.total_compressed_size)
-            nested = "." in column.path_in_schema
-            n_bytes += totals.n_bytes + 8 * totals.n_values
-            if not nested and totals.n_values > n_rows:
-                raise ValueError(f"the pages of {shown(column.path_in_schema)} hold {totals.n_values} values")
-            if nested and column.physical_type in ("BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY"):
+    n_bytes, folded = 0, set()
+    for chunk in chunks:
+        if chunk.path[0] not in columns:
+            continue
+        totals = page_totals(data, chunk.start, chunk.stop)
+        n_bytes += totals.n_bytes + 8 * totals.n_values
+        if len(chunk.path) == 1 and totals.n_values > n_rows:
+            raise ValueError(f"the pages of {shown(chunk.path[0])} hold {totals.n_values} values")
+        if chunk.is_bytes and totals.dictionary_bytes:
+            if len(chunk.path) == 1:
+                folded.add(chunk.path[0])
+            else:
                 n_bytes += totals.n_values * totals.dictionary_bytes
-            if n_bytes > room:
-                raise ValueError(f"{len(data)} bytes claim to hold more than {room}")
+        if n_bytes > room:
+            raise ValueError(f"{len(data)} bytes claim to hold more than {room}")
+    return sorted(folded)
 
 
 def _typed(column: Any, name: str, file_bytes: int) -> Any:
-    """Return a column of the store's own in its type; ValueError where it is another or has nulls."""
+    """Return a column unfolded, one of the store's own in its type; ValueError where that is another or has nulls."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -177,6 +184,8 @@ def _typed(column: Any, name: str, file_bytes: int) -> Any:
             n_bytes = pc.sum(lengths.take(chunk.indices)).as_py() or 0
             if n_bytes > FREE_CHUNK_BYTES + LARGEST_RATIO * file_bytes:
                 raise ValueError(f"column {name!r} unfolds to {n_bytes} bytes")
+    if name not in _TYPES:
+        return column.cast(kind)
     expected = getattr(pa, _TYPES[name])()
     if kind != expected and not (name in ("key", "error") and pa.types.is_large_string(kind)):
         raise ValueError(f"column {name!r} must be {expected}, found {shown_line(str(kind))}")

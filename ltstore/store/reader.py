@@ -114,6 +114,11 @@ class StoredArray:
     def __reduce__(self) -> tuple[Any, ...]:
         return StoredArray, self._arguments
 
+    @property
+    def own_layout(self) -> bool:
+        """Whether it is laid out as this library writes; else it is read through zarr-python."""
+        return self._raw
+
     def _read_layout(self) -> bool:
         """Whether the array has the layout of this library; StoreFormatError where it is another array."""
         where = self._path / GROUP_FILE
@@ -127,6 +132,7 @@ class StoredArray:
                 raise StoreFormatError(f"{where}: {name} must be {value}, found {shown(found.get(name))}")
         expected = self._expected_layout()
         raw = all(found.get(name) == value for name, value in expected.items())
+        raw = raw and not found.get("storage_transformers")  # there are none that could be passed over
         self._own_files = all(
             found.get(name) == expected[name] for name in ("chunk_grid", "chunk_key_encoding")
         )

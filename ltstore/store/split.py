@@ -236,7 +236,8 @@ class Split:
         What is not written takes no memory, however many rows the plan has.
         """
         if self.complete:
-            return np.arange(self.n_rows), self.labels, self.status
+            labels, status = self.labels, self.status  # first: they look whether there is room for so many rows
+            return np.arange(self.n_rows), labels, status
         n_rows = sum(commit.stop - commit.start for commit in self.commits)
         check_room(n_rows * 17, self._path, "labels and status")
         ids = [np.arange(commit.start, commit.stop) for commit in self.commits]

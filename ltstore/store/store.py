@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from ltstore.atomic import TEMPORARY_SUFFIX, clear_leftovers, write_json
+from ltstore.atomic import TEMPORARY_SUFFIX, check_no_link, clear_leftovers, write_json
 from ltstore.errors import (
     ConfigError,
     IncompleteStoreError,
@@ -178,6 +178,7 @@ class Store:
             source_digest=source_digest,
             settings=plain_json(settings, "split settings"),
         )
+        check_no_link(self._path, path)
         group = self._path / "synthetic" / GROUP_FILE
         if synthetic and not group.exists():
             write_json(group, group_document())

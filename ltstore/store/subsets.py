@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ltstore.atomic import atomic_directory, clear_leftovers, write_bytes, write_json
+from ltstore.atomic import atomic_directory, check_no_link, clear_leftovers, write_bytes, write_json
 from ltstore.errors import ConfigError, StoreExistsError, StoreFormatError, StoreNotFoundError
 from ltstore.store.format import (
     ATTRIBUTE,
@@ -87,6 +87,7 @@ def write(split: Path, name: str, ids: IntArray, settings: Mapping[str, Any], sp
         raise StoreExistsError(
             f"{split} has a subset {name!r} with other rows or settings: choose another name"
         )
+    check_no_link(split.parent, path.parent)
     if not (path.parent / GROUP_FILE).exists():
         write_json(path.parent / GROUP_FILE, group_document())
     chunk = max(len(ids), 1)

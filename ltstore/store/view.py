@@ -126,5 +126,6 @@ class RowView:
 
     def _new(self, n: int) -> FloatArray:
         """Return room for n rows; StoreFormatError where rows are claimed to be far larger than the files are."""
-        check_room(min(n, self.n_samples) * self.n_features * 4, self._split.path, "rows")
+        repeated = -(-n // max(self.n_samples, 1))
+        check_room(n * self.n_features * 4, self._split.path, "rows", repeated=max(repeated, 1))
         return np.empty((n, self.n_features), np.float32)

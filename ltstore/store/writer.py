@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ltstore.atomic import atomic_file, fsync_directory, write_json
+from ltstore.atomic import atomic_file, check_no_link, fsync_directory, write_json
 from ltstore.errors import (
     DataError,
     IncompleteStoreError,
@@ -62,6 +62,9 @@ class SplitWriter:
         self._path = path
         self._name = name
         self._root = root
+        store = path.parent.parent if path.parent.name == "synthetic" else path.parent
+        for inner in ("", "rows", "commits", *(f"{name}/c" for name in ARRAYS)):
+            check_no_link(store, path / inner)
         _make_directories([path])
         self._lock = WriterLock(path)
         try:
@@ -193,6 +196,7 @@ class SplitWriter:
         files = {}
         for name, column in columns.items():
             target = shard_path(self._path / name, shard, column.ndim)
+            check_no_link(self._path, target.parent)
             pieces = encode_shard(column, self.plan.chunk_rows, self.plan.chunks_per_shard)
             files[name] = _write(target, pieces)
             if column.ndim > 1:

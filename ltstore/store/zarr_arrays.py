@@ -120,12 +120,14 @@ def read_array(path: Path, selection: slice | NDArray[np.int64]) -> NDArray[Any]
     """
     try:
         array = zarr.open_array(_NoFill(path, read_only=True), mode="r", zarr_format=3)
-        n_rows = len(range(*selection.indices(array.shape[0]))) if isinstance(selection, slice) else len(selection)
+        n_rows = (
+            len(range(*selection.indices(array.shape[0]))) if isinstance(selection, slice) else len(selection)
+        )
         check_room(math.prod((n_rows, *array.shape[1:])) * array.dtype.itemsize, path, "rows")
         found = np.asarray(array[selection] if isinstance(selection, slice) else array.oindex[selection])
     except LtstoreError:
         raise
-    except Exception as err:  # noqa: BLE001 - whatever foreign codecs raise
+    except Exception as err:
         kind = ChecksumMismatchError if "checksum" in str(err).lower() else StoreFormatError
         raise kind(f"cannot read the array {path}: {shown_line(err)}") from err
     fill = array.fill_value
