@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ltstore.atomic import TEMPORARY_SUFFIX
 from ltstore.errors import LtstoreError, StoreFormatError
 from ltstore.store import subsets
@@ -31,7 +33,7 @@ from ltstore.store.reader import StoredArray, map_file, shard_path
 from ltstore.store.shard import bad_chunks, read_index
 from ltstore.store.split import commit_path, commit_shards, commits_digest, read_commit
 from ltstore.store.store import Store, open_store
-from ltstore.types import Progress, no_progress
+from ltstore.types import Progress, RowStatus, no_progress
 
 SHOWN_MISSING = 1000
 
@@ -257,10 +259,29 @@ class _Checker:
 
     def _shard(self, commit: CommitRecord) -> None:
         began = time.perf_counter()
+        before = len(self._report.problems)
         for name in FILES:
             self._file(name, commit)
+        if len(self._report.problems) == before:
+            self._failures(commit)
         self._report.n_shards += 1
         self._progress(commit.stop - commit.start, {"read": time.perf_counter() - began})
+
+    def _failures(self, commit: CommitRecord) -> None:
+        """Whether a shard has as many failed rows as its record says."""
+        rows = (commit.start, commit.stop)
+        status = np.empty(commit.stop - commit.start, np.uint8)
+        try:
+            StoredArray(self._path / "status", self._plan, "uint8", ()).read(*rows, status)
+        except StoreFormatError as err:
+            self._problem("status", str(err), commit.shard, rows)
+            return
+        counts = np.bincount(status, minlength=256)
+        if commit.failures != {
+            s.name: int(counts[s]) for s in RowStatus if s is not RowStatus.OK and counts[s]
+        }:
+            message = f"{commit_path(self._path, commit.shard)} counts other failures than status holds"
+            self._problem("commits", message, commit.shard, rows)
 
     def _file(self, name: str, commit: CommitRecord) -> None:
         split, rows = self._path, (commit.start, commit.stop)

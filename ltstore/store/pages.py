@@ -163,13 +163,14 @@ def _column_chunk(column: Any) -> ColumnChunk:
     about = column.get(3) if isinstance(column, dict) else None
     if not isinstance(about, dict):
         raise ValueError("a column without metadata")
-    kind, path, size, first, dictionary = (about.get(field) for field in (1, 3, 7, 9, 11))
+    kind, path = about.get(1), about.get(3)
+    size, first, dictionary = about.get(7), about.get(9), about.get(11)
     if not isinstance(path, list) or not all(isinstance(name, bytes) for name in path):
         raise ValueError("a column without a name")
     if not all(isinstance(value, int) for value in (kind, size, first)) or not isinstance(
         dictionary, int | None
     ):
         raise ValueError("a column without a size")
-    start = min(first, dictionary) if dictionary else first  # 0 is a writer's way to say that there is none
+    start = min(first, dictionary or first)  # 0 is a writer's way to say that there is none
     names = tuple(name.decode("utf-8", "replace") for name in path)
     return ColumnChunk(path=names, is_bytes=kind in _BYTE_ARRAYS, start=start, stop=start + size)

@@ -1,4 +1,4 @@
-"""Killed and resumed, round after round: nothing lost, doubled or shifted."""
+"""Killed and resumed, damaged and read, round after round: nothing lost, shifted, or silently wrong."""
 
 from __future__ import annotations
 
@@ -32,3 +32,15 @@ def test_a_thousand_rounds_of_kill_and_resume() -> None:
     done = run_module("support.kill_stress", "--rounds", "1000", "--seed", "20261124")
     assert done.returncode == 0, done.stderr
     assert "1000  rounds" in done.stdout
+
+
+def test_damaged_stores_never_crash_and_are_never_silently_wrong() -> None:
+    done = run_module("support.store_fuzz", "--rounds", "30", "--seed", "4")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.stress
+def test_thousands_of_damaged_stores() -> None:
+    done = run_module("support.store_fuzz", "--rounds", "5000", "--seed", "20261124")
+    assert done.returncode == 0, done.stdout + done.stderr
