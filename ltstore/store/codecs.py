@@ -21,19 +21,20 @@ import numcodecs.abc
 import numcodecs.blosc
 import numcodecs.lz4
 import numcodecs.registry
-import numcodecs.vlen
 import numpy as np
 from zarr.abc.codec import BytesBytesCodec
-from zarr.codecs import VLenUTF8Codec
 from zarr.registry import register_codec
 
 from ltstore.store.bounds import FREE_CHUNK_BYTES, LARGEST_RATIO
 from ltstore.store.format import shown
 
-BOUNDED, STRINGS = "ltstore.bounded", "ltstore.strings"
+BOUNDED = "ltstore.bounded"
 COMPRESSORS = ("zstd", "gzip", "zlib", "blosc", "lz4", "bz2", "lzma")
-PLAIN = ("bytes", "crc32c", "transpose")
-PLAIN_FILTERS = ("shuffle", "delta", "fixedscaleoffset", "bitround", "quantize", "crc32", "crc32c", "adler32")
+PLAIN = ("bytes", "crc32c", "transpose", "vlen-utf8")
+PLAIN_FILTERS = (
+    *("shuffle", "delta", "fixedscaleoffset", "bitround", "quantize"),
+    *("crc32", "crc32c", "adler32", "vlen-utf8"),
+)
 _LIMIT_CHUNK_BYTES = 1 << 31
 _LIMIT_INNER_CHUNKS = 1 << 20
 _LIMIT_CODECS = 16
@@ -155,46 +156,8 @@ class BoundedFilter(numcodecs.abc.Codec):  # type: ignore[misc]
         raise NotImplementedError
 
 
-class BoundedStrings(numcodecs.vlen.VLenUTF8):  # type: ignore[misc]
-    """Text of any length, of which a chunk may hold as many as it has bytes for."""
-
-    codec_id = STRINGS
-
-    def decode(self, buf: Any, out: Any = None) -> Any:
-        """Return the strings of a chunk."""
-        data = bytes(buf)
-        if int.from_bytes(data[:4], "little") > max(len(data) - 4, 0) // 4:
-            raise ValueError("a chunk of strings is cut short")
-        return super().decode(data, out)
-
-
-@dataclass(frozen=True)
-class BoundedStringsCodec(VLenUTF8Codec):
-    """The same for Zarr v3."""
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> BoundedStringsCodec:  # noqa: ARG003 - without settings
-        """Return the codec; it has no settings."""
-        return cls()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return its entry in a document."""
-        return {"name": STRINGS, "configuration": {}}
-
-    async def _decode_single(self, chunk_bytes: Any, chunk_spec: Any) -> Any:
-        found = BoundedStrings().decode(chunk_bytes.to_bytes()).reshape(chunk_spec.shape)
-        return chunk_spec.prototype.nd_buffer.from_numpy_array(
-            found.astype(chunk_spec.dtype.to_native_dtype(), copy=False)
-        )
-
-    def _decode_sync(self, chunk_bytes: Any, chunk_spec: Any) -> Any:
-        return super()._decode_sync(chunk_bytes, chunk_spec)
-
-
 register_codec(BOUNDED, BoundedCodec)
-register_codec(STRINGS, BoundedStringsCodec)
 numcodecs.registry.register_codec(BoundedFilter)
-numcodecs.registry.register_codec(BoundedStrings)
 
 
 def bounded_v3(document: dict[str, Any]) -> dict[str, Any]:
@@ -237,8 +200,6 @@ def _filter(entry: Any, limit: int) -> dict[str, Any] | None:
     kind = entry.get("id") if isinstance(entry, dict) else None
     if kind in COMPRESSORS:
         return {"id": BOUNDED, "kind": kind, "limit": limit}
-    if kind == "vlen-utf8":
-        return {"id": STRINGS}
     if kind in PLAIN_FILTERS:
         return dict(entry)
     raise ValueError(f"the codec {shown(kind)} is not one that is safe to run")
@@ -264,8 +225,6 @@ def _codecs(entries: Any, chunks: tuple[int, ...], itemsize: int, depth: int) ->
                 raise ValueError("the codecs of a shard's index must be bytes and crc32c")
             codecs = _codecs(configuration.get("codecs"), inner, itemsize, depth + 1)
             found.append({"name": name, "configuration": {**configuration, "codecs": codecs}})
-        elif name == "vlen-utf8":
-            found.append({"name": STRINGS, "configuration": {}})
         elif name in PLAIN:
             found.append({"name": name, "configuration": configuration} if configuration else {"name": name})
         else:

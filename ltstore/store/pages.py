@@ -167,10 +167,10 @@ def _column_chunk(column: Any) -> ColumnChunk:
     size, first, dictionary = about.get(7), about.get(9), about.get(11)
     if not isinstance(path, list) or not all(isinstance(name, bytes) for name in path):
         raise ValueError("a column without a name")
-    if not all(isinstance(value, int) for value in (kind, size, first)) or not isinstance(
-        dictionary, int | None
-    ):
+    if not isinstance(size, int) or not isinstance(first, int):
         raise ValueError("a column without a size")
+    if dictionary is not None and not isinstance(dictionary, int):
+        raise ValueError("a dictionary without a place")
     start = min(first, dictionary or first)  # 0 is a writer's way to say that there is none
     names = tuple(name.decode("utf-8", "replace") for name in path)
     return ColumnChunk(path=names, is_bytes=kind in _BYTE_ARRAYS, start=start, stop=start + size)

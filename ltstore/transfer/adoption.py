@@ -254,7 +254,10 @@ def _column(array: Any, n_rows: int, root: Path) -> NDArray[Any]:
 def _get(group: Any, name: str, root: Path) -> Any:
     import zarr
 
-    node = group.get(name)
+    try:
+        node = group.get(name)
+    except StoreFormatError as err:
+        raise SourceError(f"{root} has an array {name!r} that cannot be read: {err}") from err
     if not isinstance(node, zarr.Array):
         raise SourceError(
             f"{root} has no array {name!r}; it has {', '.join(sorted(group.keys())) or 'nothing'}"

@@ -321,6 +321,7 @@ def questions(store: Store, errors: list[str]) -> dict[str, Any]:
                     split.source_digest,
                 )
     for label, split in opened:
+        answers[f"{label} commits"] = [commit.shard for commit in split.commits]
         ask(f"{label} digest", lambda split=split: split.digest)
         ask(f"{label} failures", split.failures)
         ask(f"{label} labels", lambda split=split: split.labels.tolist())
@@ -416,6 +417,14 @@ def examine(path: Path, truth: dict[str, Any]) -> str:
     wrong = [name for name, answer in answers.items() if name not in truth or answer != truth[name]]
     wrong = [name for name in wrong if not _only_fewer(name, answers, truth)]
     missing = [name for name in truth if name not in answers and not _went(name, there, answers)]
+    for (
+        label
+    ) in there:  # shards of a split that is not complete are those that have a commit record, so one may go
+        if answers.get(label, ("",) * 3)[2] == "writing" and answers.get(f"{label} commits") != truth.get(
+            f"{label} commits"
+        ):
+            wrong = [name for name in wrong if name.partition(" ")[0] != label]
+            missing = [name for name in missing if name.partition(" ")[0] != label]
     if not wrong and not missing:
         return "all as it was" if report.ok else "all as it was, and verify reports"
     rows_wrong = [name for name in wrong if not _is_statement(name, there)]
