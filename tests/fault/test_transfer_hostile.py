@@ -126,7 +126,7 @@ class _Evil:
 
 @pytest.mark.parametrize("place", ["compressor", "filters"])
 def test_no_codec_runs_code(tmp_path: Path, place: str) -> None:
-    """numcodecs' "pickle" is a codec like others: zarr-python would run what is in the chunk."""
+    """numcodecs' "pickle" is a codec like others, and unpickling runs what a chunk says: it is not even made."""
     path, mark = v2(tmp_path / "a", "none"), tmp_path / "ran"
     entry = {"id": "pickle", "protocol": 5}
     rewrite(path / ".zarray", **{place: entry if place == "compressor" else [entry]})
