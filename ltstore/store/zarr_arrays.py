@@ -22,6 +22,8 @@ from ltstore.store.bounds import check_room
 from ltstore.store.codecs import bounded_v2, bounded_v3
 from ltstore.store.format import ATTRIBUTE, GROUP_FILE, UNWRITTEN, read_json, seal, shown_line
 
+DIMENSIONS = ("row", "feature")
+
 
 def array_document(
     shape: tuple[int, ...], dtype: str, chunks: tuple[int, ...], shards: tuple[int, ...] | None
@@ -47,6 +49,7 @@ def _metadata(
         fill_value=0,
         zarr_format=3,
         attributes={ATTRIBUTE: {}},
+        dimension_names=DIMENSIONS[: len(shape)],  # xarray opens no array without
         config={"write_empty_chunks": True},
     )
     document: bytes = memory[GROUP_FILE].to_bytes()

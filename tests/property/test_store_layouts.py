@@ -31,7 +31,7 @@ def store_of(path: Path, plan: ShardPlan, n_features: int, dtype: str) -> Store:
     """A store whose writer chose another plan than ours: any chunks, any shards."""
     store = create_store(path, encoder=identity(n_features), class_names=CLASS_NAMES)
     with (
-        mock.patch.object(store_module, "plan_shards", lambda *_: plan),
+        mock.patch.object(store_module, "plan_shards", return_value=plan),
         store.begin_split(
             "train", n_rows=plan.n_rows, source_digest="", dtype=dtype, rows_per_shard=1
         ) as writer,
