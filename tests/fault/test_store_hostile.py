@@ -830,6 +830,23 @@ def test_nothing_is_written_through_a_link(tmp_path: Path, name: str) -> None:
     assert tree(outside) == before
 
 
+@pytest.mark.parametrize("kind", ["stats", "indexes", "stats/train", "indexes/train"])
+def test_no_artefact_is_written_through_a_link(tmp_path: Path, kind: str) -> None:
+    from ltstore.workflow import build_store_index
+    from ltstore.workflow.selection import select
+
+    store = made_store(tmp_path / "s", 60)
+    (tmp_path / "outside").mkdir()
+    (store.path / kind).parent.mkdir(exist_ok=True)
+    (store.path / kind).symlink_to(tmp_path / "outside")
+    if kind.startswith("stats"):
+        assert select(store.path, "train").moments().counts.sum() > 0  # made, and not kept
+    else:
+        with pytest.raises(StoreWriteError, match="is a symbolic link"):
+            build_store_index(store.path)
+    assert tree(tmp_path / "outside") == {}
+
+
 def test_the_store_itself_may_be_a_link(tmp_path: Path) -> None:
     made_store(tmp_path / "real")
     (tmp_path / "link").symlink_to(tmp_path / "real")

@@ -303,13 +303,13 @@ def one_round(seed: int, number: int, scratch: Path, counts: Counter[str]) -> No
     shutil.rmtree(where)
 
 
-def stress(rounds: int, seed: int) -> Counter[str]:
-    """Run rounds 0 to `rounds` - 1; AssertionError names the first that fails."""
+def stress(rounds: int, seed: int, first: int = 0) -> Counter[str]:
+    """Run `rounds` rounds from `first` on; AssertionError names the first that fails."""
     counts: Counter[str] = Counter()
     memory = Path("/dev/shm")  # every file is fsynced: a disk would be all that is measured
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as scratch:
         gc.freeze()
-        for number in range(rounds):
+        for number in range(first, first + rounds):
             one_round(seed, number, Path(scratch), counts)
     return counts
 
@@ -319,10 +319,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Kill and resume writers of stores.")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--first", type=int, default=0, help="the first round, to repeat one")
     arguments = parser.parse_args()
     began = time.perf_counter()
     try:
-        counts = stress(arguments.rounds, arguments.seed)
+        counts = stress(arguments.rounds, arguments.seed, arguments.first)
     except AssertionError as err:
         print(f"FAILED: {err}", file=sys.stderr)
         return 1
