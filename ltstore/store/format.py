@@ -34,7 +34,7 @@ UNWRITTEN = 255  # in memory only: the status of rows whose shard is not there y
 
 _LIMIT_FEATURES = 1 << 20
 _LIMIT_CLASSES = 1 << 24
-LIMIT_ROOT_BYTES = 1 << 28  # class names
+LIMIT_ROOT_BYTES = 1 << 26  # class names
 _LIMIT_JSON_BYTES = 1 << 24  # every other record
 _LIMIT_NAME_BYTES = 200
 _LIMIT_DEPTH = 64
@@ -178,6 +178,7 @@ def _check_depth(document: Any) -> None:
             for value in level
             if isinstance(value, dict | list)
             for child in (value.values() if isinstance(value, dict) else value)
+            if isinstance(child, dict | list)
         ]
         if not level:
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +20,7 @@ from ltstore.store.format import (
     ATTRIBUTE,
     DTYPES,
     GROUP_FILE,
+    LIMIT_ROOT_BYTES,
     RESERVED_NAMES,
     RootRecord,
     SplitRecord,
@@ -247,6 +249,12 @@ def create_store(path: str | Path, *, encoder: EncoderIdentity, class_names: Seq
     root = RootRecord(encoder=encoder, class_names=tuple(class_names))
     document = group_document(root.to_json())
     checked = RootRecord.from_json(root.to_json(), str(path))
+    if sum(map(len, class_names)) + 8 * len(class_names) > LIMIT_ROOT_BYTES // 16:  # it may be too much: look
+        n_bytes = len(json.dumps(document, sort_keys=True, indent=1, ensure_ascii=False).encode())
+        if n_bytes > LIMIT_ROOT_BYTES:
+            raise ConfigError(
+                f"class names must fit into {LIMIT_ROOT_BYTES} bytes, found {n_bytes}: shorten them"
+            )
     try:
         write_json(path / GROUP_FILE, document, exclusive=True)
     except StoreExistsError as err:

@@ -161,6 +161,23 @@ def test_messages_stay_short(store: Path) -> None:
     assert len(str(caught.value)) < 1000
 
 
+def test_class_names_beyond_all_measure(store: Path, tmp_path: Path) -> None:
+    """Of files of many small values; and what cannot be read is not written."""
+    from ltstore.store import create_store
+
+    whole = (store / GROUP_FILE).read_text()
+    for filler in ('"",', "[],"):
+        names = (filler * (6_000_000 // len(filler)))[:-1]
+        (store / GROUP_FILE).write_text(whole.replace('"class_names": [', f'"class_names": [{names},'))
+        grown, error = peak_bytes(store, "open_store(path)")
+        assert grown < ROOM, (filler, grown)
+        assert error.startswith("StoreFormatError") or filler == '"",'
+    encoder = open_store(made_store(tmp_path / "t").path).encoder
+    with pytest.raises(ConfigError, match="class names must fit"):
+        create_store(tmp_path / "u", encoder=encoder, class_names=["x" * 1000] * 70_000)
+    assert not (tmp_path / "u").exists()
+
+
 # what is no regular file
 
 
