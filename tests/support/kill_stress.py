@@ -30,6 +30,7 @@ from pathlib import Path
 
 import google_crc32c  # noqa: F401 - the forks find every import done
 import numpy as np
+import pyarrow.compute
 import pyarrow.parquet  # noqa: F401
 import zarr.storage  # noqa: F401
 

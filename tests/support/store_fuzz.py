@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import gc
 import json
 import logging
 import os
@@ -34,11 +35,13 @@ from typing import Any
 
 import google_crc32c
 import numpy as np
-import pyarrow.parquet  # noqa: F401 - the forks find every import done
+import pyarrow.compute
+import pyarrow.parquet  # noqa: F401
 import zarr
 
 from ltstore.errors import LtstoreError
 from ltstore.store import Split, Store, open_store, store_info, verify
+from ltstore.store import zarr_arrays as _zarr_arrays  # noqa: F401
 from ltstore.store.format import seal
 from support.stores import begin, columns, made_store, new_store, write_pending
 
@@ -521,6 +524,7 @@ def fuzz(rounds: int, seed: int, first: int = 0, *, stop: bool = True) -> Counte
         assert not failure, detail
         stores = sorted((scratch / "stores").iterdir())
         truths = [truth_of(store, scratch) for store in stores]
+        gc.freeze()  # or every fork copies the memory when it collects
         for number in range(first, first + rounds):
             try:
                 counts[one_round(seed, number, stores, truths, scratch)] += 1
@@ -530,6 +534,8 @@ def fuzz(rounds: int, seed: int, first: int = 0, *, stop: bool = True) -> Counte
                 print(f"FAILED: {err}", file=sys.stderr, flush=True)
                 counts["FAILED"] += 1
                 shutil.rmtree(scratch / "damaged", ignore_errors=True)
+            if (number + 1) % 500 == 0:
+                print(f"after round {number}: {dict(sorted(counts.items()))}", file=sys.stderr, flush=True)
     return counts
 
 
