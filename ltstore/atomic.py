@@ -48,6 +48,21 @@ def make_directory(path: Path) -> None:
     fsync_directory(path.parent)
 
 
+def check_no_link(root: Path, path: Path) -> None:
+    """Raise StoreWriteError where a directory between `root` and `path` is a symbolic link, `path` included.
+
+    What came from elsewhere may hold links to anywhere: a writer inside it would write there. `root` itself, and what
+    lies above, are the user's own words and may be links.
+    """
+    step = root
+    for name in path.relative_to(root).parts:
+        step = step / name
+        if step.is_symlink():
+            raise StoreWriteError(
+                f"{step} is a symbolic link, through which nothing is written: put the directory itself in its place"
+            )
+
+
 @contextmanager
 def atomic_file(path: Path, *, exclusive: bool = False) -> Iterator[IO[bytes]]:
     """Open `path` for writing; it appears under its name, durable, when the block ends without an error.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,16 +16,39 @@ from ltstore.atomic import (
     TEMPORARY_SUFFIX,
     atomic_directory,
     atomic_file,
+    check_no_link,
     clear_leftovers,
     fsync_directory,
     write_bytes,
 )
-from ltstore.errors import StoreReadError, StoreWriteError
+from ltstore.errors import StoreFormatError, StoreReadError, StoreWriteError
 from ltstore.storage.location import Location, WriterLock
 from ltstore.types import ByteArray
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+
+def open_regular(path: Path) -> int:
+    """Return a descriptor of a regular file, or of what a symbolic link to one leads to.
+
+    Raises
+    ------
+    StoreFormatError
+        It is a directory, pipe, socket or device: to read these may never end.
+    FileNotFoundError, OSError
+        It is not there, or cannot be opened.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except OSError as err:
+        if err.errno not in (errno.ENXIO, errno.ENODEV, errno.ELOOP):
+            raise
+        raise StoreFormatError(f"cannot read {path}: {err.strerror}") from err  # a socket, a link to itself
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise StoreFormatError(f"{path} must be a regular file, found a directory, pipe or device: run verify")
+    return descriptor
 
 
 class FileLocation(Location):
@@ -71,21 +96,21 @@ class FileLocation(Location):
 
     def read(self, limit: int | None = None) -> bytes:
         try:
-            with self._path.open("rb") as handle:
+            with os.fdopen(open_regular(self._path), "rb") as handle:
                 size = os.fstat(handle.fileno()).st_size  # read(limit) would allocate the limit
                 return handle.read(-1 if limit is None else min(limit, size))
-        except FileNotFoundError:
+        except (FileNotFoundError, StoreFormatError):
             raise
         except OSError as err:
             raise self._unreadable(err) from err
 
     def view(self) -> ByteArray:
         try:
-            with self._path.open("rb") as handle:
+            with os.fdopen(open_regular(self._path), "rb") as handle:
                 if not os.fstat(handle.fileno()).st_size:
                     return np.frombuffer(b"", np.uint8)
                 return np.frombuffer(mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
-        except FileNotFoundError:
+        except (FileNotFoundError, StoreFormatError):
             raise
         except (OSError, ValueError) as err:
             raise StoreReadError(f"cannot read {self._path}: {getattr(err, 'strerror', None) or err}") from err
@@ -126,6 +151,36 @@ class FileLocation(Location):
 
     def _unwritable(self, err: OSError) -> StoreWriteError:
         return StoreWriteError(f"cannot write {self._path}: {err.strerror or err}")
+
+    def stored_bytes(self) -> int:
+        total, seen, waiting = 0, set(), [self._path]
+        while waiting:
+            directory = waiting.pop()
+            try:
+                found = directory.stat()
+                if (found.st_dev, found.st_ino) in seen:
+                    continue
+                seen.add((found.st_dev, found.st_ino))
+                with os.scandir(directory) as entries:
+                    for entry in entries:
+                        if not entry.is_symlink() or Path(entry.path).exists():  # a dangling link is no file
+                            mode = entry.stat()
+                            if stat.S_ISDIR(mode.st_mode):
+                                waiting.append(Path(entry.path))
+                            elif stat.S_ISREG(mode.st_mode):
+                                total += mode.st_size
+                            else:
+                                raise StoreFormatError(
+                                    f"{entry.path} must be a file or directory, found a pipe, socket or device"
+                                )
+            except FileNotFoundError:  # a writer has renamed its temporary file in this moment
+                continue
+            except OSError as err:
+                raise StoreFormatError(f"cannot read {directory}: {err.strerror or err}") from err
+        return total
+
+    def check_no_link(self, root: Location) -> None:
+        check_no_link(root.path, self._path)
 
     def lock(self) -> WriterLock:
         from ltstore.storage.lock import FileLock

@@ -76,6 +76,9 @@ class FsspecClient:
         names = (str(path).rstrip("/").rpartition("/")[2] for path in found)
         return [name for name in names if not name.endswith(".tmp")]
 
+    def total_bytes(self, prefix: str) -> int:
+        return int(self._fs.du(self._path(prefix), total=True))
+
     def write(self, key: str, pieces: Iterable[Buffer]) -> None:
         path = self._path(key)
         self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)

@@ -115,6 +115,14 @@ class Location(ABC):
         """Make the names directly below it durable, where that means anything."""
 
     @abstractmethod
+    def stored_bytes(self) -> int:
+        """Return the bytes of all files or objects below it. `StoreFormatError` where something else is among them."""
+
+    @abstractmethod
+    def check_no_link(self, root: Location) -> None:
+        """Raise `StoreWriteError` where a directory between `root` and this, this included, is a symbolic link."""
+
+    @abstractmethod
     def lock(self) -> WriterLock:
         """Take the writer's lock of what lies below it; `StoreBusyError` names the holder."""
 

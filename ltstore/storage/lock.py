@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import socket
+import stat
 import weakref
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -43,9 +44,12 @@ class FileLock:
         import fcntl
 
         try:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
         except OSError as err:
             raise StoreWriteError(f"cannot write {self._path}: {err.strerror}") from err
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise StoreWriteError(f"cannot write {self._path}: it is a pipe or device; remove it")
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not self._is_current(descriptor):

@@ -43,6 +43,9 @@ class ObjectClient(Protocol):
     def names(self, prefix: str) -> list[str]:
         """Return the names directly below a prefix, objects and prefixes alike."""
 
+    def total_bytes(self, prefix: str) -> int:
+        """Return the size of all objects below a prefix."""
+
     def write(self, key: str, pieces: Iterable[Buffer]) -> None:
         """Put an object, replacing what was there."""
 
@@ -205,6 +208,13 @@ class ObjectLocation(Location):
 
     def clear_leftovers(self) -> None:
         """Do nothing: there are none."""
+
+    def stored_bytes(self) -> int:
+        with self._reading():
+            return self.again(lambda: self._client.total_bytes(self._key))
+
+    def check_no_link(self, root: Location) -> None:
+        """Do nothing: there are no links."""
 
     def make_directory(self) -> None:
         """Do nothing: there are no directories."""

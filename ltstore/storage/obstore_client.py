@@ -99,6 +99,11 @@ class ObstoreClient:
         paths = [*found["common_prefixes"], *(entry["path"] for entry in found["objects"])]
         return [path.rstrip("/").rpartition("/")[2] for path in paths]
 
+    def total_bytes(self, prefix: str) -> int:
+        import obstore
+
+        return sum(int(entry["size"]) for batch in obstore.list(self._store, prefix or None) for entry in batch)
+
     def write(self, key: str, pieces: Iterable[Buffer]) -> None:
         import obstore
 

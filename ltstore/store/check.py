@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+
 from ltstore.atomic import TEMPORARY_SUFFIX
 from ltstore.errors import LtstoreError, StoreFormatError
 from ltstore.storage import Location, ObjectLocation, Place
@@ -17,16 +19,20 @@ from ltstore.store.format import (
     COMPLETE,
     FILES,
     GROUP_FILE,
+    LIMIT_ROOT_BYTES,
     RESERVED_NAMES,
     CommitRecord,
     SplitRecord,
     read_attribute,
     read_json,
     seal_holds,
+    shown_line,
+    validate_name,
 )
 from ltstore.store.generation import (
     GENERATIONS,
     commit_location,
+    commit_shards,
     commits_digest,
     generation_location,
     later_generations,
@@ -34,10 +40,12 @@ from ltstore.store.generation import (
     read_commit,
 )
 from ltstore.store.parts import part_location
-from ltstore.store.reader import shard_location, view_file
+from ltstore.store.reader import open_array, shard_location, view_file
 from ltstore.store.shard import bad_chunks, read_index
 from ltstore.store.store import Store, open_store
-from ltstore.types import ByteArray, Progress, no_progress
+from ltstore.types import ByteArray, Progress, RowStatus, no_progress
+
+SHOWN_MISSING = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,17 +126,20 @@ def verify(path: Place, *, progress: Progress = no_progress) -> VerifyReport:
         try:
             where = location / GROUP_FILE
             record = SplitRecord.from_json(read_attribute(where), str(where))
+            validate_name(location.name, "split")
         except (LtstoreError, OSError) as err:
-            report.problems.append(Problem(split=label, array="", message=str(err)))
+            report.problems.append(Problem(split=shown_line(label), array="", message=shown_line(err)))
             continue
-        _Checker(report, label, location, record, progress).run()
+        _Checker(report, label, location, record, store.encoder.n_features, progress).run()
         n_rows = record.n_rows
         if later := later_generations(location):
             _check_seal(report, label, GENERATIONS, location / GENERATIONS / GROUP_FILE)
-            n_rows = _check_generations(report, label, location, record, later, progress)
+            n_rows = _check_generations(
+                report, label, location, record, later, store.encoder.n_features, progress
+            )
         _check_subsets(report, label, location, n_rows)
     report.notes += [
-        f"{leftover} was left by a writer that was killed; nothing reads it"
+        f"{_one_line(leftover)} was left by a writer that was killed; nothing reads it"
         for leftover in store.location.leftovers()
     ]
     report.seconds = time.perf_counter() - began
@@ -148,9 +159,14 @@ def _split_locations(store: Store) -> Iterator[tuple[str, Location]]:
                 yield f"{prefix}/{name}" if prefix else name, entry
 
 
+def _one_line(message: str) -> str:
+    """Return a message as it is unless a file name in it breaks the line."""
+    return message if message.isprintable() else shown_line(message)
+
+
 def _check_seal(report: VerifyReport, split: str, array: str, location: Location) -> None:
     try:
-        if seal_holds(read_json(location)):
+        if seal_holds(read_json(location, LIMIT_ROOT_BYTES)):
             return
         message = f"{location} is not as it was written"
     except FileNotFoundError:
@@ -164,13 +180,20 @@ class _Checker:
     """Looks at one split and adds to the report."""
 
     def __init__(
-        self, report: VerifyReport, label: str, location: Location, record: SplitRecord, progress: Progress
+        self,
+        report: VerifyReport,
+        label: str,
+        location: Location,
+        record: SplitRecord,
+        n_features: int,
+        progress: Progress,
     ) -> None:
         self._report = report
         self._label = label
         self._location = location
         self._record = record
         self._plan = record.plan
+        self._n_features = n_features
         self._progress = progress
 
     def _problem(
@@ -181,24 +204,31 @@ class _Checker:
         rows: tuple[int, int] | None = None,
         chunk: int | None = None,
     ) -> None:
-        problem = Problem(split=self._label, array=array, shard=shard, chunk=chunk, rows=rows, message=message)
+        problem = Problem(
+            split=self._label,
+            array=shown_line(array),
+            shard=shard,
+            chunk=chunk,
+            rows=rows,
+            message=_one_line(message),
+        )
         self._report.problems.append(problem)
 
     def run(self) -> None:
         _check_seal(self._report, self._label, "", self._location / GROUP_FILE)
         for array in ARRAYS:
             _check_seal(self._report, self._label, array, self._location / array / GROUP_FILE)
+            self._layout(array)
         commits = []
-        for shard in range(self._plan.n_shards):
+        shards, others = commit_shards(self._location, self._plan)
+        for shard in shards:
             if (commit := self._commit(shard)) is not None:
                 commits.append(commit)
                 self._shard(commit)
-        planned = {commit_location(self._location, shard).name for shard in range(self._plan.n_shards)}
-        for name in (self._location / "commits").child_names():
-            if name.endswith(".json") and name not in planned:
-                self._problem(
-                    "commits", f"{self._location / 'commits' / name} is of a shard that the plan has not"
-                )
+        if self._record.state == COMPLETE:
+            self._missing(set(shards))
+        for location in others:
+            self._problem("commits", f"{location} is of a shard that the plan has not")
         if self._record.state != COMPLETE:
             self._report.notes.append(
                 f"{self._label} is not complete: {len(commits)} of {self._plan.n_shards} shards are written"
@@ -208,15 +238,41 @@ class _Checker:
                 "commits", f"the commit records of {self._location} are not those it was finished with"
             )
 
+    def _layout(self, array: str) -> None:
+        """Whether an array is the one of the plan, laid out as it was written, whatever its seal says."""
+        dtype = {"embeddings": self._record.dtype, "labels": "int64", "status": "uint8"}[array]
+        row_shape = (self._n_features,) if array == "embeddings" else ()
+        try:
+            own = open_array(self._location / array, self._plan, dtype, row_shape).own_layout
+        except LtstoreError as err:
+            self._problem(array, str(err))
+            return
+        if not own:
+            self._problem(array, f"{self._location / array} is laid out otherwise than it was written")
+
+    def _missing(self, there: set[int]) -> None:
+        """Name the first shards of a complete split that have no commit record, and count the rest."""
+        shown = 0
+        for shard in range(self._plan.n_shards):
+            if shard in there:
+                continue
+            if shown == SHOWN_MISSING:
+                n_more = self._plan.n_shards - len(there) - shown
+                self._problem("commits", f"{n_more} more shards of {self._location} have no commit record")
+                return
+            location = commit_location(self._location, shard)
+            message = f"{location} is missing though the split is complete"
+            self._problem("commits", message, shard, self._plan.shard_range(shard))
+            shown += 1
+
     def _commit(self, shard: int) -> CommitRecord | None:
         location, rows = commit_location(self._location, shard), self._plan.shard_range(shard)
         try:
             commit = read_commit(self._location, self._plan, shard)
             if not seal_holds(read_json(location)):
                 self._problem("commits", f"{location} is not as it was written", shard, rows)
-        except FileNotFoundError:
-            if self._record.state == COMPLETE:
-                self._problem("commits", f"{location} is missing though the split is complete", shard, rows)
+        except FileNotFoundError as err:
+            self._problem("commits", str(err), shard, rows)
             return None
         except (StoreFormatError, OSError) as err:
             self._problem("commits", str(err), shard, rows)
@@ -225,10 +281,29 @@ class _Checker:
 
     def _shard(self, commit: CommitRecord) -> None:
         began = time.perf_counter()
+        before = len(self._report.problems)
         for name in FILES:
             self._file(name, commit)
+        if len(self._report.problems) == before:
+            self._failures(commit)
         self._report.n_shards += 1
         self._progress(commit.stop - commit.start, {"read": time.perf_counter() - began})
+
+    def _failures(self, commit: CommitRecord) -> None:
+        """Whether a shard has as many failed rows as its record says."""
+        rows = (commit.start, commit.stop)
+        status = np.empty(commit.stop - commit.start, np.uint8)
+        try:
+            open_array(self._location / "status", self._plan, "uint8", ()).read(*rows, status)
+        except LtstoreError as err:
+            self._problem("status", str(err), commit.shard, rows)
+            return
+        counts = np.bincount(status, minlength=256)
+        if commit.failures != {
+            s.name: int(counts[s]) for s in RowStatus if s is not RowStatus.OK and counts[s]
+        }:
+            message = f"{commit_location(self._location, commit.shard)} counts other failures than status holds"
+            self._problem("commits", message, commit.shard, rows)
 
     def _file(self, name: str, commit: CommitRecord) -> None:
         split, rows = self._location, (commit.start, commit.stop)
@@ -278,6 +353,7 @@ def _check_generations(
     location: Location,
     first: SplitRecord,
     numbers: list[int],
+    n_features: int,
     progress: Progress,
 ) -> int:
     """Check the rows that were appended to a split; return the rows of all that is complete."""
@@ -302,7 +378,7 @@ def _check_generations(
                 f"{place} does not follow the {n_rows} rows before it: nothing reads it, or what comes after"
             )
             report.problems.append(Problem(split=name, array="", message=message))
-        _Checker(report, name, place, record, progress).run()
+        _Checker(report, name, place, record, n_features, progress).run()
         if record.state == COMPLETE and number == expected:
             digest, n_rows = next_digest(digest, record.digest), n_rows + record.n_rows
             expected += 1
@@ -319,7 +395,7 @@ def _check_subsets(report: VerifyReport, label: str, location: Location, n_rows:
     if found:
         _check_seal(report, label, "subsets", directory / GROUP_FILE)
     for entry in found:
-        array = f"subsets/{entry.name}"
+        array = f"subsets/{shown_line(entry.name)}"
         if isinstance(entry, ObjectLocation) and not (entry / GROUP_FILE).exists():
             report.notes.append(f"{array} of {label} was left by a writer that was killed")
             continue
@@ -327,4 +403,4 @@ def _check_subsets(report: VerifyReport, label: str, location: Location, n_rows:
         try:
             subsets.read(location, entry.name, n_rows)
         except (LtstoreError, OSError) as err:
-            report.problems.append(Problem(split=label, array=array, message=str(err)))
+            report.problems.append(Problem(split=label, array=array, message=_one_line(str(err))))

@@ -8,7 +8,9 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, cast
@@ -34,7 +36,8 @@ UNWRITTEN = 255  # in memory only: the status of rows whose shard is not there y
 
 _LIMIT_FEATURES = 1 << 20
 _LIMIT_CLASSES = 1 << 24
-_LIMIT_JSON_BYTES = 1 << 28
+LIMIT_ROOT_BYTES = 1 << 26  # class names
+_LIMIT_JSON_BYTES = 1 << 24  # every other record
 _LIMIT_NAME_BYTES = 200
 _LIMIT_DEPTH = 64
 _SEAL = "sha256"
@@ -122,6 +125,35 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{shown(text)} is no number that a float holds")
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Build an object; ValueError where a key is there twice, which two readers may take for two things."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        twice = next(key for key, number in Counter(key for key, _ in pairs).items() if number > 1)
+        raise ValueError(f"the key {shown(twice)} is there twice")
+    return found
+
+
+def shown(value: Any) -> str:
+    """Return an untrusted value for a message: on one line, and not much of it."""
+    found = repr(value)
+    return found if len(found) <= 60 else found[:57] + "..."
+
+
+def shown_line(message: BaseException | str) -> str:
+    """Return what a foreign error or name says, on one line, and not much of it."""
+    text = " ".join(str(message).split()) or type(message).__name__
+    text = "".join(char if char.isprintable() else "?" for char in text[:301])
+    return text if len(text) <= 300 else text[:297] + "..."
+
+
 def _check_depth(document: Any) -> None:
     """Raise ValueError where values are nested deeper than any record: they would exhaust the stack later."""
     level = [document]
@@ -131,20 +163,30 @@ def _check_depth(document: Any) -> None:
             for value in level
             if isinstance(value, dict | list)
             for child in (value.values() if isinstance(value, dict) else value)
+            if isinstance(child, dict | list)
         ]
         if not level:
             return
     raise ValueError(f"nested deeper than {_LIMIT_DEPTH}")
 
 
-def read_json(location: Location) -> dict[str, Any]:
-    """Return the JSON object in a file; StoreFormatError names the file, FileNotFoundError passes."""
+def read_json(location: Location, limit: int = _LIMIT_JSON_BYTES) -> dict[str, Any]:
+    """Return the JSON object in a file of at most `limit` bytes; FileNotFoundError passes.
+
+    StoreFormatError names the file where it is no regular file or no strict JSON: UTF-8, each key once, finite
+    numbers, whole Unicode characters.
+    """
     try:
-        data = location.read(_LIMIT_JSON_BYTES + 1)
-        if len(data) > _LIMIT_JSON_BYTES:
-            raise StoreFormatError(f"{location} is larger than any record of a store: it is not one")
-        document = json.loads(data, parse_constant=_no_constant)
+        data = location.read(limit + 1)
+        if len(data) > limit:
+            raise StoreFormatError(
+                f"{location} is larger than any record of its kind ({limit} bytes): it is not one"
+            )
+        text = data.decode()
+        document = json.loads(text, parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_unique)
         _check_depth(document)
+        if "\\u" in text:  # an escape may be half a character, which no terminal and no file can hold
+            json.dumps(document, ensure_ascii=False).encode()
     except (StoreFormatError, FileNotFoundError):
         raise
     except (ValueError, RecursionError) as err:
@@ -154,9 +196,9 @@ def read_json(location: Location) -> dict[str, Any]:
     return document
 
 
-def read_attribute(location: Location) -> dict[str, Any]:
-    """Return the "ltstore" attribute of a zarr.json."""
-    attributes = read_json(location).get("attributes")
+def read_attribute(location: Location, *, root: bool = False) -> dict[str, Any]:
+    """Return the "ltstore" attribute of a zarr.json; that of a store (`root`) may be larger."""
+    attributes = read_json(location, LIMIT_ROOT_BYTES if root else _LIMIT_JSON_BYTES).get("attributes")
     record = attributes.get(ATTRIBUTE) if isinstance(attributes, dict) else None
     if not isinstance(record, dict):
         raise StoreFormatError(f"{location} has no attribute '{ATTRIBUTE}': it belongs to no ltstore store")
@@ -173,8 +215,7 @@ class Fields:
         self._where = where
 
     def _fail(self, name: str, expected: str) -> StoreFormatError:
-        found = repr(self._record.get(name, "nothing"))
-        found = found if len(found) <= 60 else found[:57] + "..."
+        found = shown(self._record.get(name, "nothing"))
         return StoreFormatError(f"{self._where}: {name} must be {expected}, found {found}")
 
     def integer(self, name: str, low: int, high: int) -> int:
@@ -218,7 +259,7 @@ def identity_from_json(record: Any, where: str) -> EncoderIdentity:
     checked = Fields(record, f"{where}: encoder")
     known = {f.name for f in fields(EncoderIdentity)}
     if set(record) != known:
-        raise StoreFormatError(f"{where}: encoder must have {sorted(known)}, found {sorted(record)}")
+        raise StoreFormatError(f"{where}: encoder must have {sorted(known)}, found {shown(sorted(record))}")
     for name in ("encoder", "model", "weights", "weights_digest", "features"):
         checked.text(name)
     checked.integer("n_features", 1, _LIMIT_FEATURES)
@@ -350,7 +391,9 @@ class CommitRecord:
         counts = Fields(failures, where)
         names = tuple(status.name for status in RowStatus if status is not RowStatus.OK)
         if unknown := sorted(set(failures) - set(names)):
-            raise StoreFormatError(f"{where}: failures must be of {', '.join(names)}, found {unknown[0]!r}")
+            raise StoreFormatError(
+                f"{where}: failures must be of {', '.join(names)}, found {shown(unknown[0])}"
+            )
         return cls(
             shard=values.integer("shard", 0, LIMIT_ROWS),
             start=values.integer("start", 0, LIMIT_ROWS),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ltstore.errors import IncompleteStoreError, StoreFormatError
 from ltstore.storage import Location, parallel_map
+from ltstore.store.bounds import check_room
 from ltstore.store.format import (
     COMPLETE,
     FILES,
@@ -65,10 +66,27 @@ def read_commit(split: Location, plan: ShardPlan, shard: int) -> CommitRecord:
     return commit
 
 
+def commit_shards(split: Location, plan: ShardPlan) -> tuple[list[int], list[Location]]:
+    """Return the shards that have a commit record, ascending, and the files that are of no shard of the plan.
+
+    One listing: a plan may claim a million shards of which there are none.
+    """
+    shards, others = [], []
+    for name in (split / "commits").child_names():
+        stem, dot, ending = name.rpartition(".")
+        if dot + ending != ".json":
+            continue
+        number = int(stem) if stem.isascii() and stem.isdigit() and len(stem) < 12 else -1
+        if 0 <= number < plan.n_shards and commit_location(split, number).name == name:
+            shards.append(number)
+        else:
+            others.append(split / "commits" / name)
+    return sorted(shards), others
+
+
 def read_commits(split: Location, plan: ShardPlan) -> dict[int, CommitRecord]:
     """Return the commit records that are there, by shard."""
-    there = set((split / "commits").child_names())
-    shards = [shard for shard in range(plan.n_shards) if commit_location(split, shard).name in there]
+    shards, _ = commit_shards(split, plan)
     commits = parallel_map(split, lambda shard: read_commit(split, plan, shard), shards)
     return dict(zip(shards, commits, strict=True))
 
@@ -153,6 +171,7 @@ class Generation:
                 f"{self.location} is complete but has {len(self.commits)} of {self.plan.n_shards} commit records: "
                 "run verify"
             )
+        check_room(self.n_rows * np.dtype(dtype).itemsize, self.location, name)
         array = open_array(self.location / name, self.plan, dtype, ())
         column = np.full(self.n_rows, missing, dtype)
 
@@ -161,6 +180,18 @@ class Generation:
             array.read(commit.start, commit.stop, column[commit.start : commit.stop])
 
         parallel_map(self.location, read, self.commits)
+        return column
+
+    def written(self, name: str, dtype: str) -> NDArray[Any]:
+        """Return a column of the rows whose shards are there: what is not written takes no memory."""
+        n_rows = sum(commit.stop - commit.start for commit in self.commits)
+        check_room(n_rows * np.dtype(dtype).itemsize, self.location, name)
+        column = np.empty(n_rows, dtype)
+        array, row = open_array(self.location / name, self.plan, dtype, ()), 0
+        for commit in self.commits:
+            array.check_shard(commit.shard)
+            array.read(commit.start, commit.stop, column[row : row + commit.stop - commit.start])
+            row += commit.stop - commit.start
         return column
 
     def table(self, row_ids: IntArray, columns: Sequence[str]) -> Any:

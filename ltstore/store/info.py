@@ -10,7 +10,6 @@ import numpy as np
 from ltstore.atomic import TEMPORARY_SUFFIX
 from ltstore.errors import LtstoreError
 from ltstore.storage import Place
-from ltstore.store.format import UNWRITTEN
 from ltstore.store.generation import Generation, generation_location, later_generations
 from ltstore.store.split import Split
 from ltstore.store.store import ArtefactKind, Store, open_store
@@ -65,6 +64,7 @@ def _summary(open_split: Callable[..., Split], name: str) -> dict[str, Any]:
 
 def _split(split: Split) -> dict[str, Any]:
     n_failures = sum(split.failures().values())
+    row_ids, labels, status = split.written()
     rows_written = sum(commit.stop - commit.start for commit in split.commits)
     summary: dict[str, Any] = {
         "n_rows": split.n_rows,
@@ -83,9 +83,9 @@ def _split(split: Split) -> dict[str, Any]:
         ],
         "appending": _appending(split),
         "failures": split.failures(),
-        "failed_rows": _failed_rows(split),
+        "failed_rows": _failed_rows(split, row_ids[status != RowStatus.OK][:SHOWN_FAILURES]),
         "zero_norm": split.zero_norm,
-        "classes": class_summary(split.labels[split.status != UNWRITTEN], len(split.class_names)),
+        "classes": class_summary(labels, len(split.class_names)),
         "source_digest": split.source_digest,
         "settings": split.settings,
         "subsets": {},
@@ -114,11 +114,10 @@ def _appending(split: Split) -> dict[str, int] | None:
     return {"n_rows": begun.n_rows, "rows_written": sum(commit.stop - commit.start for commit in begun.commits)}
 
 
-def _failed_rows(split: Split) -> list[dict[str, Any]]:
-    """Return the first failed rows with where they came from and why they have no embedding."""
+def _failed_rows(split: Split, ids: IntArray) -> list[dict[str, Any]]:
+    """Return failed rows with where they came from and why they have no embedding."""
     if not split.failures():
         return []
-    ids = np.flatnonzero((split.status != RowStatus.OK) & (split.status != UNWRITTEN))[:SHOWN_FAILURES]
     return [
         {"row": int(row), "key": key, "error": error}
         for row, key, error in zip(ids, split.keys(ids), split.errors(ids), strict=True)

@@ -7,12 +7,23 @@ from typing import Any
 
 import numpy as np
 
-from ltstore.errors import DataError, StoreFormatError, StoreReadError
+from ltstore.errors import DataError, LtstoreError, StoreFormatError
 from ltstore.storage import Location
+from ltstore.store.bounds import FREE_CHUNK_BYTES, LARGEST_RATIO
+from ltstore.store.format import shown, shown_line
+from ltstore.store.parquet_pages import (
+    LIMIT_FOOTER_BYTES,
+    LIMIT_FOOTER_ITEMS,
+    ColumnChunk,
+    page_totals,
+    read_footer,
+)
 from ltstore.store.plan import ShardPlan
+from ltstore.store.reader import view_file
 from ltstore.types import ByteArray, IntArray
 
 COLUMNS = ("key", "label", "status", "error")
+_TYPES = {"key": "string", "label": "int64", "status": "uint8", "error": "string"}
 
 
 def part_location(split: Location, shard: int) -> Location:
@@ -83,33 +94,105 @@ def read_parts(split: Location, plan: ShardPlan, row_ids: IntArray, columns: Seq
         A part is missing, damaged, of another length, or has no such column.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     shards = row_ids // plan.rows_per_shard
     wanted = np.unique(shards) if len(shards) else np.arange(min(plan.n_shards, 1))
-    tables, first_rows = [], np.zeros(plan.n_shards + 1, np.int64)
-    n_before = 0
+    tables = []
     for shard in wanted.tolist():
-        location = part_location(split, shard)
         start, stop = plan.shard_range(shard)
-        try:
-            with pq.ParquetFile(pa.BufferReader(location.view())) as part:
-                known = part.schema_arrow.names
-                present = [name for name in columns if name in known]
-                table = part.read(columns=present, use_threads=False)
-        except StoreReadError:
-            raise
-        except (pa.ArrowException, OSError) as err:
-            raise StoreFormatError(f"cannot read {location}: {err}") from err
-        if missing := [name for name in columns if name not in known]:
-            raise StoreFormatError(f"{location} has no column {missing[0]!r}; it has {', '.join(known)}")
-        if table.num_rows != stop - start:
-            raise StoreFormatError(
-                f"{location} must have {stop - start} rows, found {table.num_rows}: run verify"
-            )
-        tables.append(table.select(list(columns)))
-        first_rows[shard] = n_before
-        n_before += table.num_rows
+        tables.append(_read_part(part_location(split, shard), stop - start, columns))
     if not tables:
         return pa.table({name: [] for name in columns})
-    return pa.concat_tables(tables).take(pa.array(first_rows[shards] + row_ids % plan.rows_per_shard))
+    place = np.searchsorted(wanted, shards)
+    first_rows = np.cumsum([0, *(table.num_rows for table in tables)])
+    try:
+        table = pa.concat_tables(tables)
+    except pa.ArrowException as err:
+        raise StoreFormatError(f"the parts of {split} differ in their columns: {shown_line(err)}") from err
+    return table.take(pa.array(first_rows[place] + row_ids % plan.rows_per_shard))
+
+
+def _read_part(location: Location, n_rows: int, columns: Sequence[str]) -> Any:
+    """Return columns of one part: text as strings, the store's own columns of their types."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    data = view_file(location)
+    try:
+        found, chunks = read_footer(data.data)
+        if found != n_rows:
+            raise StoreFormatError(f"{location} must have {n_rows} rows, found {found}: run verify")
+        folded = _check_pages(chunks, data.data, columns, n_rows)
+        with pq.ParquetFile(
+            pa.BufferReader(pa.py_buffer(data)),
+            read_dictionary=folded,
+            thrift_string_size_limit=LIMIT_FOOTER_BYTES,
+            thrift_container_size_limit=LIMIT_FOOTER_ITEMS,
+        ) as part:
+            known = part.schema_arrow.names
+            if missing := [name for name in columns if name not in known]:
+                raise StoreFormatError(
+                    f"{location} has no column {shown(missing[0])}; it has {shown_line(', '.join(known))}"
+                )
+            table = part.read(columns=list(columns), use_threads=False).select(list(columns))
+            if table.num_rows != n_rows:
+                raise StoreFormatError(
+                    f"{location} must have {n_rows} rows, found {table.num_rows}: run verify"
+                )
+            for position, name in enumerate(columns):
+                if name in COLUMNS or name in folded:
+                    table = table.set_column(position, name, _typed(table.column(name), name, len(data)))
+            return table
+    except LtstoreError:
+        raise
+    except Exception as err:
+        raise StoreFormatError(f"cannot read {location}: {shown_line(err)}") from err
+
+
+def _check_pages(
+    chunks: Sequence[ColumnChunk], data: memoryview, columns: Sequence[str], n_rows: int
+) -> list[str]:
+    """Return the columns of text that have dictionaries; ValueError where pages claim far more than the file holds.
+
+    A long value in a dictionary may stand in every row, so such columns are unfolded only after a look.
+    """
+    room = FREE_CHUNK_BYTES + LARGEST_RATIO * len(data)
+    n_bytes, folded = 0, set()
+    for chunk in chunks:
+        if chunk.path[0] not in columns:
+            continue
+        totals = page_totals(data, chunk.start, chunk.stop)
+        n_bytes += totals.n_bytes + 8 * totals.n_values
+        if len(chunk.path) == 1 and totals.n_values > n_rows:
+            raise ValueError(f"the pages of {shown(chunk.path[0])} hold {totals.n_values} values")
+        if chunk.is_bytes and totals.dictionary_bytes:
+            if len(chunk.path) == 1:
+                folded.add(chunk.path[0])
+            else:
+                n_bytes += totals.n_values * totals.dictionary_bytes
+        if n_bytes > room:
+            raise ValueError(f"{len(data)} bytes claim to hold more than {room}")
+    return sorted(folded)
+
+
+def _typed(column: Any, name: str, file_bytes: int) -> Any:
+    """Return a column unfolded, one of the store's own in its type; ValueError where that is another or has nulls."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+        for chunk in column.chunks:  # a long value may stand in every row
+            lengths = pc.binary_length(chunk.dictionary).cast(pa.int64())
+            n_bytes = pc.sum(lengths.take(chunk.indices)).as_py() or 0
+            if n_bytes > FREE_CHUNK_BYTES + LARGEST_RATIO * file_bytes:
+                raise ValueError(f"column {name!r} unfolds to {n_bytes} bytes")
+    if name not in _TYPES:
+        return column.cast(kind)
+    expected = getattr(pa, _TYPES[name])()
+    if kind != expected and not (name in ("key", "error") and pa.types.is_large_string(kind)):
+        raise ValueError(f"column {name!r} must be {expected}, found {shown_line(str(kind))}")
+    if name != "error" and column.null_count:
+        raise ValueError(f"column {name!r} has {column.null_count} rows without a value")
+    return column.cast(expected)

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from ltstore.errors import ChecksumMismatchError, StoreFormatError
 from ltstore.kernels.rows import RowTable, copy_rows, scale_rows
 from ltstore.storage import FileLocation, Location
-from ltstore.store.format import GROUP_FILE, read_json
-from ltstore.store.pages import IN_ORDER_BYTES, Pages, most_maps
+from ltstore.store.format import GROUP_FILE, read_json, shown
+from ltstore.store.pages import IN_ORDER_BYTES, Pages, mapping_of, most_maps
 from ltstore.store.plan import ShardPlan
 from ltstore.store.shard import CHECKSUM_BYTES, bad_chunks, read_index
 from ltstore.types import ByteArray, IntArray
@@ -36,6 +36,12 @@ def view_file(location: Location) -> ByteArray:
     if not len(data):
         raise StoreFormatError(f"{location} is empty: it was cut short; run verify")
     return data
+
+
+def still_whole(view: NDArray[Any]) -> bool:
+    """Whether the file under a mapped array is as long as it was: to read past its end kills the process."""
+    mapped = mapping_of(view)
+    return mapped is None or mapped.size() >= len(mapped)
 
 
 def missing(location: Location) -> StoreFormatError:
@@ -90,6 +96,11 @@ class StoredArray(ABC):
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), self._arguments
 
+    @property
+    def own_layout(self) -> bool:
+        """Whether it is laid out as this library writes; else it is read through zarr-python."""
+        return self._raw
+
     def _read_layout(self) -> bool:
         """Whether the array has the layout of this library; StoreFormatError where it is another array."""
         where = self._location / GROUP_FILE
@@ -100,9 +111,10 @@ class StoredArray(ABC):
         shape = [self._plan.n_rows, *self._row_shape]
         for name, value in (("node_type", "array"), ("shape", shape), ("data_type", self._dtype.name)):
             if found.get(name) != value:
-                raise StoreFormatError(f"{where}: {name} must be {value}, found {found.get(name)!r}")
+                raise StoreFormatError(f"{where}: {name} must be {value}, found {shown(found.get(name))}")
         expected = self._expected_layout()
         raw = all(found.get(name) == value for name, value in expected.items())
+        raw = raw and not found.get("storage_transformers")  # there are none that could be passed over
         self._own_files = all(
             found.get(name) == expected[name] for name in ("chunk_grid", "chunk_key_encoding")
         )
@@ -205,7 +217,11 @@ class MappedArray(StoredArray):
         with self._lock:
             if shard in self._maps:
                 self._maps.move_to_end(shard)
-                return self._maps[shard]
+                kept = self._maps[shard]
+                if kept is None or still_whole(kept):
+                    return kept
+                del self._maps[shard]  # cut short while it was open: opening it anew says so
+                self._table = None
         view = self._open(shard)
         with self._lock:
             self._maps[shard] = view
@@ -254,11 +270,14 @@ class MappedArray(StoredArray):
         """Copy rows by id, see `StoredArray`: gathered from all shards in one go where all of them may be mapped."""
         if not len(row_ids):
             return
-        if self._table is not None:  # every row there nearly always
-            self._pages.take(self._table.views, self._plan.rows_per_shard, row_ids)
-            if self._table.gather(row_ids, out, unit=unit):
-                return
-        if table := self._row_table(row_ids // self._plan.rows_per_shard):
+        shards = row_ids // self._plan.rows_per_shard
+        if (table := self._table) is not None:  # every row there nearly always
+            needed = np.flatnonzero(np.bincount(shards)).tolist()
+            if all(still_whole(table.views[shard]) for shard in needed if shard in table.views):
+                self._pages.take(table.views, self._plan.rows_per_shard, row_ids)
+                if table.gather(row_ids, out, unit=unit):
+                    return
+        if table := self._row_table(shards):
             self._pages.take(table.views, self._plan.rows_per_shard, row_ids)
             if not table.gather(row_ids, out, unit=unit):
                 raise IndexError(f"rows must lie in 0..{self._plan.n_rows - 1}, found {row_ids.max()}")

@@ -123,7 +123,7 @@ def read_index(data: ByteArray, n_chunks: int, where: str, n_bytes: int | None =
     if not checksum_holds(raw):
         raise ChecksumMismatchError(f"the index of {where} does not match its checksum: run verify")
     entries = raw[:-CHECKSUM_BYTES].copy().view("<u8").reshape(n_chunks, 2).astype(np.uint64)
-    present = entries[entries[:, 0] != ABSENT]
+    present = entries[(entries != ABSENT).any(axis=1)]  # absent are those of which both words say so
     room = (len(data) if n_bytes is None else n_bytes) - size
     outside = (present[:, 0] > room) | (present[:, 1] > room)
     outside |= present[:, 1] > np.uint64(room) - np.minimum(present[:, 0], np.uint64(room))

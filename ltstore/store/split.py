@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from ltstore.errors import DataError, StoreFormatError, StoreNotFoundError
 from ltstore.storage import Location
 from ltstore.store import subsets
+from ltstore.store.bounds import check_room
 from ltstore.store.format import UNWRITTEN, CommitRecord, RootRecord
 from ltstore.store.generation import (
     Generation,
@@ -184,7 +185,9 @@ class Split:
     @cached_property
     def labels(self) -> IntArray:
         """(n_rows,) int64, UNLABELLED where unknown or not written yet. Read-only."""
-        labels: IntArray = self._column("labels", "int64", UNLABELLED)
+        return self._checked_labels(self._column("labels", "int64", UNLABELLED))
+
+    def _checked_labels(self, labels: IntArray) -> IntArray:
         if len(labels) and not -1 <= labels.min() <= labels.max() < max(len(self.class_names), 0):
             raise StoreFormatError(
                 f"{self._location / 'labels'} must lie in -1..{len(self.class_names) - 1}, "
@@ -195,13 +198,29 @@ class Split:
     @cached_property
     def status(self) -> ByteArray:
         """(n_rows,) uint8 `RowStatus`; 255 where the shard is not written yet. Read-only."""
-        status: ByteArray = self._column("status", "uint8", UNWRITTEN)
+        return self._checked_status(self._column("status", "uint8", UNWRITTEN))
+
+    def _checked_status(self, status: ByteArray) -> ByteArray:
         known = np.isin(status, [*map(int, RowStatus), UNWRITTEN])
         if not known.all():
             raise StoreFormatError(
                 f"{self._location / 'status'} holds {status[~known][0]}, which is no row status"
             )
         return status
+
+    def written(self) -> tuple[IntArray, IntArray, ByteArray]:
+        """Return row ids, labels and status of the rows whose shards are there.
+
+        What is not written takes no memory, however many rows the plan has.
+        """
+        if self.complete:
+            labels, status = self.labels, self.status  # first: they look whether there is room for so many rows
+            return np.arange(self.n_rows), labels, status
+        (first,) = self._generations
+        labels = self._checked_labels(first.written("labels", "int64"))
+        status = self._checked_status(first.written("status", "uint8"))
+        ids = [np.arange(commit.start, commit.stop) for commit in first.commits]
+        return np.concatenate(ids) if ids else np.empty(0, np.int64), labels, status
 
     def failures(self) -> dict[str, int]:
         """Return how many rows have no embedding, by the name of the reason."""
@@ -228,6 +247,8 @@ class Split:
         IncompleteStoreError
             A row's shard has not been written yet.
         """
+        if row_ids is None:
+            check_room(self.n_rows * 8, self._location, "row ids")
         ids = np.arange(self.n_rows) if row_ids is None else _row_ids(row_ids, self.n_rows)
         if len(self._generations) == 1:
             return self._generations[0].table(ids, columns)

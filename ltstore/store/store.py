@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from ltstore.atomic import TEMPORARY_SUFFIX
+from ltstore.atomic import TEMPORARY_SUFFIX, encode_json
 from ltstore.errors import (
     ConfigError,
     EncoderMismatchError,
@@ -23,9 +23,11 @@ from ltstore.errors import (
 from ltstore.storage import FileLocation, Location, Place, open_location, write_json
 from ltstore.store.format import (
     APPENDED_VERSION,
+    ARRAYS,
     ATTRIBUTE,
     DTYPES,
     GROUP_FILE,
+    LIMIT_ROOT_BYTES,
     RESERVED_NAMES,
     RootRecord,
     SplitRecord,
@@ -212,8 +214,11 @@ class Store:
             raise ConfigError(f"dtype must be auto or one of {', '.join(DTYPES)}, found {dtype!r}")
         plan = plan_shards(n_rows, rows_per_shard)
         group = self._location / "synthetic" / GROUP_FILE
+        location.check_no_link(self._location)
         if synthetic and not group.exists():
             write_json(group, group_document())
+        if synthetic:
+            group.clear_leftovers()  # of another writer, killed when this one was first
         (self._location / GROUP_FILE).clear_leftovers()
         location.make_directory()
         lock = location.lock()
@@ -231,8 +236,11 @@ class Store:
             number = 0
             if append and split is not None and split.complete:
                 number, wanted = self._next_generation(split, wanted)
+            generation = generation_location(location, number)
+            for inner in ("rows", "commits", *(f"{array}/c" for array in ARRAYS)):
+                (generation / inner).check_no_link(self._location)
             return SplitWriter(
-                generation_location(location, number),
+                generation,
                 self._root,
                 wanted,
                 rows_per_shard == "auto",
@@ -254,9 +262,8 @@ class Store:
             same = replace(wanted, first_row=record.first_row, follows=record.follows)
             if record.source_digest == wanted.source_digest and not differences(record, same, plan=False):
                 return number, replace(same, rows_per_shard=record.rows_per_shard, chunk_rows=record.chunk_rows)
-        root = RootRecord.from_json(
-            read_attribute(self._location / GROUP_FILE), str(self._location / GROUP_FILE)
-        )
+        where = self._location / GROUP_FILE
+        root = RootRecord.from_json(read_attribute(where, root=True), str(where))
         if (
             root.format_version < APPENDED_VERSION
         ):  # first: a reader that knows no generations must not miss one
@@ -342,6 +349,12 @@ def create_store(path: Place, *, encoder: EncoderIdentity, class_names: Sequence
     root = RootRecord(encoder=encoder, class_names=tuple(class_names))
     document = group_document(root.to_json())
     checked = RootRecord.from_json(root.to_json(), str(location))
+    if sum(map(len, class_names)) + 8 * len(class_names) > LIMIT_ROOT_BYTES // 16:  # it may be too much: look
+        n_bytes = len(encode_json(document))
+        if n_bytes > LIMIT_ROOT_BYTES:
+            raise ConfigError(
+                f"class names must fit into {LIMIT_ROOT_BYTES} bytes, found {n_bytes}: shorten them"
+            )
     try:
         write_json(location / GROUP_FILE, document, exclusive=True)
     except StoreExistsError as err:
@@ -406,4 +419,4 @@ def open_store(path: Place) -> Store:
         if location.path.exists() if isinstance(location, FileLocation) else location.child_names():
             raise StoreFormatError(f"{location} is not a store: it has no {GROUP_FILE}")
         raise StoreNotFoundError(f"there is no store at {location}: make one with ltstore ingest or import")
-    return Store(location, RootRecord.from_json(read_attribute(where), str(where)))
+    return Store(location, RootRecord.from_json(read_attribute(where, root=True), str(where)))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
-from ltstore.atomic import TEMPORARY_SUFFIX, encode_json
-from ltstore.errors import StoreExistsError, StoreFormatError, StoreNotFoundError
+from ltstore.atomic import encode_json
+from ltstore.errors import ConfigError, StoreExistsError, StoreFormatError, StoreNotFoundError
 from ltstore.storage import Location, write_json
 from ltstore.store.format import (
     ATTRIBUTE,
@@ -31,14 +32,13 @@ def subset_location(split: Location, name: str) -> Location:
 
 
 def names(split: Location) -> tuple[str, ...]:
-    """Return the names of the subsets of a split, sorted."""
-    directory = split / "subsets"
-    found = [name for name in directory.child_names() if name != GROUP_FILE and not name.startswith(".")]
-    return tuple(
-        name
-        for name in found
-        if not name.endswith(TEMPORARY_SUFFIX) and (directory / name / GROUP_FILE).exists()
-    )
+    """Return the names of the subsets of a split, sorted; what no subset can be called is passed over."""
+    directory, found = split / "subsets", []
+    for name in directory.child_names():
+        with suppress(ConfigError):
+            if (directory / validate_name(name, "subset") / GROUP_FILE).exists():
+                found.append(name)
+    return tuple(found)
 
 
 def ids_digest(ids: IntArray) -> str:
@@ -88,11 +88,14 @@ def write(split: Location, name: str, ids: IntArray, settings: Mapping[str, Any]
         split_digest=split_digest, ids_digest=ids_digest(ids), settings=plain_json(settings, "subset settings")
     )
     group = split / "subsets" / GROUP_FILE
+    (split / "subsets").check_no_link(split)
     (split / "subsets").make_directory()
     lock = (split / "subsets").lock()
     try:
         if (location / GROUP_FILE).exists():
             if read_record(split, name) == record:
+                location.clear_leftovers()  # of one who wrote it at the same time and was killed
+                group.clear_leftovers()
                 return
             raise StoreExistsError(
                 f"{split} has a subset {name!r} with other rows or settings: choose another name"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ltstore.errors import DataError
+from ltstore.store.bounds import check_room
 from ltstore.store.format import digest_of
 from ltstore.types import EncoderIdentity, FloatArray, IntArray
 
@@ -101,7 +102,7 @@ class RowView:
         if not 0 <= start <= stop <= self.n_samples:
             raise IndexError(f"rows [{start}, {stop}) of {self.n_samples}")
         shape = (stop - start, self.n_features)
-        out = _into(out, shape)
+        out = self._into(out, shape)
         if stop > start:
             ids = self._row_ids[start:stop]
             array = self._split.embeddings
@@ -118,15 +119,17 @@ class RowView:
             raise IndexError(
                 f"positions must lie in 0..{self.n_samples - 1}, found {chosen.min()}..{chosen.max()}"
             )
-        out = _into(out, (len(chosen), self.n_features))
+        out = self._into(out, (len(chosen), self.n_features))
         ids = chosen if self.n_samples == self._split.n_rows else self._row_ids[chosen]  # or they are the same
         self._split.embeddings.take(ids, out, unit=self._normalize)
         return out
 
-
-def _into(out: FloatArray | None, shape: tuple[int, int]) -> FloatArray:
-    if out is None:
-        return np.empty(shape, np.float32)
-    if out.shape != shape or out.dtype != np.float32 or not out.flags.c_contiguous:
-        raise DataError(f"out must be C-contiguous float32 {shape}, found {out.dtype} {out.shape}")
-    return out
+    def _into(self, out: FloatArray | None, shape: tuple[int, int]) -> FloatArray:
+        """Return `out`, or room; StoreFormatError where rows are claimed to be far larger than the files are."""
+        if out is None:
+            repeated = -(-shape[0] // max(self.n_samples, 1))
+            check_room(shape[0] * shape[1] * 4, self._split.location, "rows", repeated=max(repeated, 1))
+            return np.empty(shape, np.float32)
+        if out.shape != shape or out.dtype != np.float32 or not out.flags.c_contiguous:
+            raise DataError(f"out must be C-contiguous float32 {shape}, found {out.dtype} {out.shape}")
+        return out

@@ -202,6 +202,7 @@ class SplitWriter:
         files = {}
         for name, column in columns.items():
             target = shard_location(self._location / name, shard, column.ndim)
+            target.parent.check_no_link(self._location)
             pieces = encode_shard(column, self.plan.chunk_rows, self.plan.chunks_per_shard)
             files[name] = _write(target, pieces)
             if column.ndim > 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ltstore.errors import DataError, SourceError, SourceNotFoundError
+from ltstore.errors import DataError, LabelError, SourceError, SourceNotFoundError, StoreFormatError
 from ltstore.rows import BLOCK_ROWS, normalize_rows
+from ltstore.storage import FileLocation
 from ltstore.transfer.columns import label_values, resolve_labels
 from ltstore.types import EncoderIdentity, FloatArray, IntArray
 
@@ -57,10 +59,12 @@ class AdoptedRows:
 
     def _load(self, selection: slice | IntArray) -> FloatArray:
         """Rows of the array as new float32; SourceError where they cannot be decoded."""
+        from ltstore.store.format import shown_line
+
         try:
             found = self._array[selection] if isinstance(selection, slice) else self._array.oindex[selection]
-        except (ValueError, TypeError, KeyError, RuntimeError, OSError) as err:
-            raise SourceError(f"cannot read {self._where}: {err}") from err
+        except Exception as err:
+            raise SourceError(f"cannot read {self._where}: {shown_line(err)}") from err
         with np.errstate(over="ignore"):
             return np.array(found, np.float32, order="C")
 
@@ -156,7 +160,8 @@ def adopt(
     Parameters
     ----------
     path : path
-        A Zarr array, or a group that holds it; format 2 or 3, any chunks and compressor that zarr-python reads.
+        A Zarr array, or a group that holds it; format 2 or 3, any chunks; zstd, gzip, zlib, blosc, lz4, bz2, lzma
+        or no compressor, and filters that only rearrange numbers.
     array : str, optional
         Path of the array in the group; default the only matrix of floats in it.
     labels : (N,) array of ints or class names, or str, optional
@@ -175,7 +180,8 @@ def adopt(
     SourceNotFoundError
         There is nothing at `path`.
     SourceError
-        It is no Zarr array or group, or holds none or several matrices of floats: names them.
+        It is no Zarr array or group, or holds none or several matrices of floats: names them. It asks for a codec
+        that is not known to be safe (numcodecs' "pickle" runs code), or for far more memory than it has bytes.
     DataError, LabelError
         The array is not a matrix of floats; labels do not fit.
 
@@ -190,22 +196,32 @@ def adopt(
     root = Path(path)
     if not root.exists():
         raise SourceNotFoundError(f"there is nothing at {root}")
+    from ltstore.store.format import shown_line
+    from ltstore.store.zarr_arrays import GuardedStore
+
     try:
-        node: Any = zarr.open(root, mode="r")
-    except (ValueError, TypeError, KeyError, RuntimeError, OSError) as err:
-        raise SourceError(f"{root} is not a Zarr array or group that can be read: {err}") from err
-    group = node if isinstance(node, zarr.Group) else None
-    matrix = _member(group, array, root) if group is not None else node
+        if not root.is_dir():
+            raise StoreFormatError("it is no directory")
+        place = FileLocation(root)
+        place.stored_bytes()  # no pipes among its files, which zarr would wait for
+        node: Any = zarr.open(GuardedStore(place), mode="r")
+        group = node if isinstance(node, zarr.Group) else None
+        matrix = _member(group, array, root) if group is not None else node
+    except SourceError:
+        raise
+    except Exception as err:
+        raise SourceError(f"{root} is not a Zarr array or group that can be read: {shown_line(err)}") from err
     if group is None and array is not None:
         raise SourceError(f"{root} is an array, not a group: leave out array={array!r}")
     where = str(root) if group is None else f"{root}/{matrix.path}"
     if matrix.ndim != 2 or matrix.dtype.kind != "f" or not matrix.shape[1]:
         raise DataError(f"{where} must be a matrix of floats, found {matrix.dtype} of shape {matrix.shape}")
+    _check_room(matrix, root, where)
     column: Any = labels
     if isinstance(labels, str):
         if group is None:
             raise SourceError(f"{root} is an array, not a group: give labels as an array")
-        column = _get(group, labels, root)[...]
+        column = _column(_get(group, labels, root), int(matrix.shape[0]), root)
     values = None if column is None else label_values(np.asarray(column), f"labels of {where}")
     y, names = resolve_labels(values, int(matrix.shape[0]), class_names, f"labels of {where}")
     rows = AdoptedRows(matrix, y, names, normalize, where)
@@ -216,10 +232,37 @@ def adopt(
     return rows
 
 
+def _check_room(array: Any, root: Path, where: str) -> None:
+    """Raise SourceError where an array claims far more rows than its files can hold."""
+    from ltstore.store.bounds import check_room
+
+    try:
+        check_room(math.prod(array.shape) * array.dtype.itemsize, FileLocation(root / array.path), "the array")
+    except StoreFormatError as err:
+        raise SourceError(f"{where} cannot be read: {err}") from err
+
+
+def _column(array: Any, n_rows: int, root: Path) -> NDArray[Any]:
+    """Return the labels in a group, one for each row."""
+    from ltstore.store.format import shown_line
+
+    where = f"{root}/{array.path}"
+    if array.shape != (n_rows,):
+        raise LabelError(f"labels in {where} must be {n_rows} values, found shape {array.shape}")
+    _check_room(array, root, where)
+    try:
+        return np.asarray(array[...])
+    except Exception as err:
+        raise SourceError(f"cannot read {where}: {shown_line(err)}") from err
+
+
 def _get(group: Any, name: str, root: Path) -> Any:
     import zarr
 
-    node = group.get(name)
+    try:
+        node = group.get(name)
+    except StoreFormatError as err:
+        raise SourceError(f"{root} has an array {name!r} that cannot be read: {err}") from err
     if not isinstance(node, zarr.Array):
         raise SourceError(
             f"{root} has no array {name!r}; it has {', '.join(sorted(group.keys())) or 'nothing'}"

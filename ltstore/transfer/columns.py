@@ -51,7 +51,7 @@ def label_values(values: Any, where: str) -> LabelValues:
     import pyarrow as pa
 
     if isinstance(values, np.ndarray):
-        if values.ndim == 1 and values.dtype.kind == "U":
+        if values.ndim == 1 and values.dtype.kind in "UT":
             return list(values.tolist())
         return _integers(values, where)
     kind = values.type.value_type if pa.types.is_dictionary(values.type) else values.type

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ltstore.atomic import check_no_link
 from ltstore.errors import ConfigError, DataError
 from ltstore.metrics import count_groups
 from ltstore.neighbors import query_neighbors, resolve_among
@@ -64,6 +65,7 @@ def build_store_index(
     started = time.perf_counter()
     index = build_index(selection.rows, kind=kind, metric=metric, device=device, progress=progress)
     settings = {"kind": index.kind, "metric": metric}
+    check_no_link(selection.store.path, selection.index_path.parent)
     index.save(selection.index_path, record("index", settings=settings, made_from=selection.made_from))
     return IndexResult(
         path=str(selection.index_path),

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from ltstore.atomic import check_no_link
 from ltstore.errors import ConfigError, DataError, IndexNotFoundError, StoreFormatError, StoreWriteError
 from ltstore.neighbors import class_donors, row_donors
 from ltstore.provenance import record
@@ -89,6 +90,7 @@ class Selection:
             logger.info("class moments of %s are made anew: %s", self.name, err)
         moments = self._updated(path, progress) or class_moments(self.rows, progress=progress)
         try:
+            check_no_link(self.store.path, path.parent)
             save_moments(
                 moments,
                 path,

@@ -204,7 +204,18 @@ def test_a_file_that_is_no_record(store: Path, text: str) -> None:
 
 @pytest.mark.parametrize(
     "entry",
-    [(0, 1 << 63), (1 << 63, 84), (2**64 - 2, 84), (0, 85), (1, 84), (84, 84), (0, 0), (2**64 - 100, 200)],
+    [
+        (0, 1 << 63),
+        (1 << 63, 84),
+        (2**64 - 2, 84),
+        (0, 85),
+        (1, 84),
+        (84, 84),
+        (0, 0),
+        (2**64 - 100, 200),
+        (2**64 - 1, 84),
+        (0, 2**64 - 1),
+    ],
 )
 def test_a_hostile_shard_index(store: Path, entry: tuple[int, int]) -> None:
     """Offsets that leave the file, wrap around, or have another size never give rows."""

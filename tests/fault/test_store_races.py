@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 from pathlib import Path
 from typing import Any
 
@@ -152,3 +153,20 @@ def test_a_file_is_never_replaced_by_a_directory(tmp_path: Path) -> None:
     with pytest.raises(StoreExistsError), atomic_directory(tmp_path / "m") as new:
         (new / "f").write_text("")
     assert json.loads((tmp_path / "m").read_text()) == {}
+
+
+def test_what_the_slower_of_two_left_beside_a_finished_subset_is_cleared(tmp_path: Path) -> None:
+    """Found by the stress test: both store one subset, one is killed, and the subset is there already."""
+    from support.stores import made_store, tree
+
+    split = made_store(tmp_path / "s").split("train")
+    split.add_subset("cut", [0, 2], settings={})
+    before = tree(tmp_path / "s")
+    from ltstore import atomic
+
+    dead = atomic._name(split.path / "subsets" / "cut")
+    dead = dead.with_name(dead.name.replace(f"-{os.getpid()}-", "-4194305-"))  # above any process number
+    dead.mkdir()
+    (dead / "zarr.json").write_text("half")
+    split.add_subset("cut", [0, 2], settings={})
+    assert tree(tmp_path / "s") == before
