@@ -39,7 +39,8 @@ def borrowed_covariance(
 ) -> LowRankCovariance:
     """Return ``S' = (S + nu T) / (n - 1 + nu)`` of every class, S its scatter.
 
-    ``T = w sum_h weight_h S_h / (n_h - 1) + (1 - w) pooled``; the pooled covariance alone where a class has no donor.
+    ``T = w sum_h weight_h S_h / (n_h - 1) + (1 - w) pooled``; the pooled covariance alone where a class has no
+    donor.
 
     Parameters
     ----------

@@ -31,8 +31,8 @@ class NeighborGaussSettings:
     pull : float
         gamma in [0, 1]: the farthest, as a share of the way, that a mean moves toward its donors' mean.
     pull_rows : float or None
-        kappa >= 0: how many rows the pull counts for; at n_c = kappa it is gamma / 2. None estimates it from the
-        rows (see `NeighborGaussSampler`); the sampler's settings give the estimate once it has been fitted.
+        kappa >= 0: how many rows the pull counts for; at n_c = kappa it is gamma / 2. None estimates it from
+        the rows (see `NeighborGaussSampler`); the sampler's settings give the estimate once it has been fitted.
     spread : float
         >= 0: factor on the standard deviation of the noise; 1 keeps the law below.
     """
