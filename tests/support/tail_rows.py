@@ -13,14 +13,12 @@ D, RANK = 6, 3
 DRAWS = 40_000
 
 
-def made_rows(counts=COUNTS, *, normalize=False, positive=False, d=D, seed=5):
+def made_rows(counts=COUNTS, *, normalize=False, d=D, seed=5):
     rng = np.random.default_rng(seed)
     labels = np.repeat(np.arange(len(counts)), counts)
     centres = 3 * rng.normal(size=(len(counts), d))
     shapes = rng.normal(size=(len(counts), d, d)) * np.linspace(1.5, 0.2, d)
     X = centres[labels] + np.einsum("nij,nj->ni", shapes[labels], rng.normal(size=(len(labels), d)))
-    if positive:
-        X = np.abs(X)
     return ArrayRows(X, labels, class_names="abcdefgh"[: len(counts)], normalize=normalize)
 
 
