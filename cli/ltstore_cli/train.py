@@ -49,6 +49,13 @@ def train(
     synthetic: Annotated[
         str | None, typer.Option(help="Use this set made by `ltstore sample` in place of a sampler.")
     ] = None,
+    implicit: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            help="Noise around every row in closed form, as a share of its class's covariance (ISDA); default 0: none.",
+        ),
+    ] = None,
     l2: Annotated[
         float | None, typer.Option(help="Strength of the penalty; default min(0.01, 1 / classes).")
     ] = None,
@@ -78,6 +85,7 @@ def train(
     given = {
         "loss": loss,
         "tau": tau,
+        "implicit": implicit,
         "l2": l2,
         "penalty": penalty,
         "max_passes": max_passes,

@@ -42,6 +42,17 @@ class Lending:
             donor_ids=np.where(weights > 0, donors.class_ids, -1),
         )
 
+    @classmethod
+    def none(cls, n_classes: int) -> Self:
+        """Return that of classes of which none has a donor."""
+        shape = (n_classes, 1)
+        return cls(
+            ids=np.zeros(shape, np.int64),
+            weights=np.zeros(shape),
+            borrows=np.zeros(n_classes, np.bool_),
+            donor_ids=np.full(shape, -1, np.int64),
+        )
+
     def mix(self, values: DoubleArray, factor: DoubleArray | None = None) -> DoubleArray:
         """Return, for each class c, ``sum_h weight_ch factor_h values[h]``: (C, ...), new; 0 without donors."""
         weights = self.weights if factor is None else self.weights * factor[self.ids]
