@@ -9,6 +9,7 @@ import typer
 
 from ltstore_cli import _render
 from ltstore_cli._options import (
+    SAMPLER_NAMES,
     DonorsBy,
     Json,
     MaxRatio,
@@ -40,7 +41,7 @@ def train(
     ] = None,
     tau: Annotated[float | None, typer.Option(help="Strength of the adjustment; default 1.")] = None,
     sampler: Annotated[
-        str, typer.Option(help="none, neighbor-gauss or duplicate: synthetic rows made while training.")
+        str, typer.Option(help=f"none, {SAMPLER_NAMES}: synthetic rows made while training.")
     ] = "none",
     sampler_option: SamplerOptions = None,
     per_class: PerClass = None,

@@ -51,7 +51,7 @@ class VmfSampler(BaseSampler):
     - m is the class's mean direction after the pull of `ltstore.sampling.mean_pull`, scaled to unit norm.
     - ``rho^2 = (n R^2 - 1) / (n - 1)``, R the norm of the mean of the class's unit rows, is the mean cosine of two
       different rows: an unbiased estimate of the squared norm of the true mean. R^2 itself is (1 - R^2) / (n - 1)
-      too large on average, which overstates kappa 2.7 times at n = 2.
+      too large on average: at n = 2 its kappa is sqrt(2 (1 + rho^2)) / rho times the true one, at least twice.
     - ``1 - rho^2`` is the trace of the class covariance S / (n - 1), so it is shrunk as that one is:
       ``1 - rho'^2 = ((n - 1)(1 - rho^2) + nu T) / (n - 1 + nu)``, T the donors' and the pooled value mixed. A
       class of one row borrows all of it.
