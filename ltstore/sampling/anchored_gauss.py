@@ -44,6 +44,11 @@ class AnchoredGaussSampler(BaseSampler):
         self._anchor = anchor
         self._noise = spread * np.sqrt(1 - anchor**2 * (n - 1) / n)
 
+    @property
+    def means(self) -> DoubleArray:
+        """(C, D) mu' of every class, once fitted; before rows are scaled to unit norm. Not a copy."""
+        return self._means
+
     def _draw(self, class_id: int, key: DrawKey) -> SyntheticRows:
         a, noise = float(self._anchor[class_id]), self._noise[class_id]
         positions = self._pick(class_id, key.uniforms(1, "anchor")[:, 0])

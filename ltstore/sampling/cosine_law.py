@@ -35,7 +35,7 @@ class CosineLaw:
     ----------
     Wood (1994) "Simulation of the von Mises Fisher distribution", Communications in Statistics 23: the law of the
     cosine. Kang and Oh (2024) "Novel sampling method for the von Mises-Fisher distribution", Statistics and
-    Computing 34: inversion in place of rejection.
+    Computing 34: tables in place of rejection, there of a mixture of beta laws; here of the distribution function.
     """
 
     def __init__(self, kappa: float, n_features: int) -> None:

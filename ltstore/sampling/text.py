@@ -30,6 +30,8 @@ class TextSettings:
         Path of a .npy or .npz file with a (C, D) array of floats: row c is the text vector of class c, in the
         order of the class names, by the text tower of the encoder of the rows. An .npz holds it as "vectors" or
         as its only array but "class_names", which, if there, must be the class names.
+    scale : float or None
+        b >= 0: factor on how text vectors differ from each other; 1 shifts them only. None estimates it.
     anchor : float
         a in [0, 1]: how much of a real row's offset from its class mean a synthetic row keeps.
     nu : float
@@ -43,6 +45,7 @@ class TextSettings:
     """
 
     vectors: str = ""
+    scale: float | None = None
     anchor: float = 0.5
     nu: float = 20.0
     donor_share: float = 0.5
@@ -54,29 +57,33 @@ class TextSettings:
             raise ConfigError(f"text: vectors must be the path of a .npy or .npz file, found {self.vectors!r}")
         for name in ("anchor", "donor_share", "pull"):
             check_number("text", name, getattr(self, name), high=1.0)
+        check_number("text", "scale", self.scale, optional=True)
         check_number("text", "nu", self.nu, open_low=True)
         check_number("text", "pull_rows", self.pull_rows, optional=True)
 
 
 class TextSampler(AnchoredGaussSampler):
-    """`neighbor-gauss` with the text anchor ``p_c = t_c + g`` in place of the donors' mean.
+    """`neighbor-gauss` with a text anchor p_c in place of the donors' mean.
 
-    Text and image vectors of contrastive models lie in two cones, so t_c itself is far from every image of c. g
-    is the gap between them, estimated on the head classes h: ``g = mean_h (mu_h - t_h)``. Then
+    Text and image vectors of contrastive models lie in two cones, so t_c itself is far from every image of c, and
+    classes differ more, or less, among texts than among images. Both are estimated on the head classes h: with m the
+    mean of mu_h and s the mean of t_h,
 
+    ``p_c = m + b (t_c - s)``, by least squares ``b = sum_h (mu_h - m)'(t_h - s) / sum_h |t_h - s|^2``, and
     ``mu' = mu + gamma kappa / (kappa + n) (p_c - mu)``
 
-    for every class, with kappa as given or estimated (`ltstore.sampling.mean_pull.pull_to_prior`) from the classes
-    that are not head, or from all where all are: their squared gap |p_c - mu_c|^2 says how far text is to be
-    believed. Text vectors are scaled to unit norm where the rows have it. Covariance and noise are those of
-    neighbor-gauss, donors included.
+    With b = 1 that is t_c shifted by the mean gap between image and text. A negative estimate counts as 0: text that
+    says nothing of its classes gives m for all. Every class is pulled, with kappa as given or estimated
+    (`ltstore.sampling.mean_pull.pull_to_prior`) from the classes that are not head, or from all where all are: their
+    squared gap |p_c - mu_c|^2 says how far text is to be believed. Text vectors are scaled to unit norm where the rows
+    have it. Covariance and noise are those of neighbor-gauss, donors included.
 
     The settings of a fitted sampler have `vectors_digest`, the SHA-256 of the array.
 
     References
     ----------
     Liang et al. (2022) "Mind the gap: understanding the modality gap in multi-modal contrastive representation
-    learning", NeurIPS: the gap is nearly one vector for all classes.
+    learning", NeurIPS: the gap is nearly one vector for all classes. The scale is ordinary least squares.
     """
 
     name: ClassVar[str] = "text"
@@ -89,18 +96,25 @@ class TextSampler(AnchoredGaussSampler):
         vectors = self._vectors()
         present = moments.counts > 0
         head = donors.head & present if (donors.head & present).any() else present
-        gap = (moments.means[head] - vectors[head]).mean(axis=0)
-        # The gap's own sampling error, in units of the variance within classes.
+        center, text_center = moments.means[head].mean(axis=0), vectors[head].mean(axis=0)
+        scale = s.scale
+        if scale is None:
+            scale = _least_squares(vectors[head] - text_center, moments.means[head] - center)
+        # The sampling error of the center, in units of the variance within classes.
         error = float((1.0 / moments.counts[head]).sum()) / int(head.sum()) ** 2
         judged = present & ~head if (present & ~head).any() else present
-        toward = vectors + gap - moments.means
+        toward = center + scale * (vectors - text_center) - moments.means
         options: dict[str, Any] = {"counts": moments.counts, "means": moments.means, "toward": toward}
         options |= {"variance": float(np.trace(moments.pooled)), "error": np.full(len(present), error)}
         pull_rows = s.pull_rows
         if pull_rows is None:
             pull_rows = pull_to_prior(**options, pulled=judged, pull=s.pull, pull_rows=None).pull_rows
         pulled = pull_to_prior(**options, pulled=present, pull=s.pull, pull_rows=pull_rows)
-        self._resolved = {"pull_rows": pulled.pull_rows, "vectors_digest": _digest(vectors)}
+        self._resolved = {
+            "scale": float(scale),
+            "pull_rows": pulled.pull_rows,
+            "vectors_digest": _digest(vectors),
+        }
         self._keep(
             moments.means,
             pulled.means,
@@ -128,6 +142,12 @@ class TextSampler(AnchoredGaussSampler):
             normalize_rows(narrow)
         checked: DoubleArray = narrow.astype(np.float64)
         return checked
+
+
+def _least_squares(text: DoubleArray, images: DoubleArray) -> float:
+    """The factor b >= 0 of least |images - b text|^2; 1 where all text vectors are one."""
+    spread = float(np.vdot(text, text))
+    return max(float(np.vdot(text, images)) / spread, 0.0) if spread > 0 else 1.0
 
 
 def _read_vectors(where: str, class_names: tuple[str, ...]) -> Any:

@@ -19,20 +19,22 @@ def vectors(tmp_path):
 
 
 @pytest.mark.parametrize("c", range(4))
-@pytest.mark.parametrize("anchor", [0.0, 0.7])
-def test_mean_and_covariance(vectors, c, anchor):
+@pytest.mark.parametrize("anchor, scale", [(0.0, 1.0), (0.7, 1.0), (0.3, 0.4)])
+def test_mean_and_covariance(vectors, c, anchor, scale):
     rows = made_rows()
     settings = TextSettings(
-        vectors=str(vectors), anchor=anchor, nu=8.0, donor_share=0.6, pull=0.5, pull_rows=9.0
+        vectors=str(vectors), scale=scale, anchor=anchor, nu=8.0, donor_share=0.6, pull=0.5, pull_rows=9.0
     )
     sampler, moments, donors = fitted(TextSampler(settings), rows)
     t = np.load(vectors)
     means = np.array([of_class(rows, i).mean(axis=0) for i in range(4)])
     head = donors.head
     assert head.tolist() == [True, True, False, False]
-    gap = (means[head] - t[head]).mean(axis=0)
+    anchors = means[head].mean(axis=0) + scale * (t - t[head].mean(axis=0))
+    if scale == 1.0:  # the gap between image and text, added to each text vector
+        np.testing.assert_allclose(anchors, t + (means[head] - t[head]).mean(axis=0), atol=1e-6)
     n = len(of_class(rows, c))
-    mean = means[c] + 0.5 * 9 / (9 + n) * (t[c] + gap - means[c])
+    mean = means[c] + 0.5 * 9 / (9 + n) * (anchors[c] - means[c])
     scatter = (n - 1) * np.cov(of_class(rows, c).T) if n > 1 else np.zeros((D, D))
     noise = 1 - anchor**2 * (n - 1) / n
     covariance = anchor**2 * scatter / n + noise * borrowed(rows, moments, donors, c, 8.0, 0.6)
@@ -52,9 +54,28 @@ def test_pull_rows_are_estimated_and_the_gap_is_taken_out(tmp_path, true_rows):
     np.save(path, centres + 7 * rng.normal(size=d) + rng.normal(size=centres.shape) / np.sqrt(true_rows))
     sampler, _, _ = fitted(TextSampler(TextSettings(vectors=str(path))), rows)
     assert sampler.settings["pull_rows"] == pytest.approx(2 * true_rows, rel=0.15)
-    # Vectors that say nothing of their classes are hardly listened to.
+    assert sampler.settings["scale"] == pytest.approx(9 / (9 + 1 / true_rows), rel=0.03)
+    # Vectors that say nothing of their classes: all are pulled a little toward one center.
     np.save(path, rng.permutation(centres))
-    assert fitted(TextSampler(TextSettings(vectors=str(path))), rows)[0].settings["pull_rows"] < 0.2
+    mute, moments, _ = fitted(TextSampler(TextSettings(vectors=str(path))), rows)
+    assert mute.settings["scale"] < 0.1
+    assert mute.settings["pull_rows"] < 0.3
+    np.testing.assert_allclose(mute.means, moments.means, atol=0.5)
+
+
+def test_the_scale_is_that_of_least_squares(tmp_path):
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(20, D))
+    labels = np.repeat(np.arange(20), 200)
+    rows = ArrayRows(centres[labels] + 0.1 * rng.normal(size=(4000, D)), labels)
+    for factor in (0.2, 1.0, 5.0):
+        np.save(tmp_path / "t.npy", 3 + centres / factor)
+        sampler, _, _ = fitted(TextSampler(TextSettings(vectors=str(tmp_path / "t.npy"))), rows)
+        assert sampler.settings["scale"] == pytest.approx(factor, rel=0.01)
+    np.save(tmp_path / "t.npy", np.ones((20, D)))
+    assert fitted(TextSampler(TextSettings(vectors=str(tmp_path / "t.npy"))), rows)[0].settings["scale"] == 1
+    np.save(tmp_path / "t.npy", -centres)
+    assert fitted(TextSampler(TextSettings(vectors=str(tmp_path / "t.npy"))), rows)[0].settings["scale"] == 0
 
 
 def test_text_is_scaled_where_rows_have_unit_norm(tmp_path, vectors):
