@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from ltstore.sampling.base import BaseSampler, DrawKey
-from ltstore.sampling.bounds import check_number
+from ltstore.sampling.bounds import check_flag, check_number
 from ltstore.sampling.covariance import borrowed_variance, total_scatter
 from ltstore.sampling.lending import Lending
 from ltstore.sampling.mean_pull import pull_to_donors
@@ -21,24 +21,27 @@ class ResidualTransferSettings:
 
     Attributes
     ----------
-    scale : float or None
-        s >= 0: factor on the donor row's offset. None takes the ratio of standard deviations, see
-        `ResidualTransferSampler`.
+    scale : float
+        >= 0: factor on the donor row's offset.
+    match_variance : bool
+        Also scale by the ratio of standard deviations of class and donor, see `ResidualTransferSampler`.
     nu : float
-        > 0: how many rows the borrowed variance counts for; with `scale` None only.
+        > 0: how many rows the borrowed variance counts for; with `match_variance` only.
     pull : float
         gamma in [0, 1]: the farthest, as a share of the way, that a mean moves toward its donors' mean.
     pull_rows : float or None
         kappa >= 0: how many rows the pull counts for; None estimates it.
     """
 
-    scale: float | None = 1.0
+    scale: float = 1.0
+    match_variance: bool = False
     nu: float = 20.0
     pull: float = 1.0
     pull_rows: float | None = None
 
     def __post_init__(self) -> None:
-        check_number("residual-transfer", "scale", self.scale, optional=True)
+        check_number("residual-transfer", "scale", self.scale)
+        check_flag("residual-transfer", "match_variance", self.match_variance)
         check_number("residual-transfer", "nu", self.nu, open_low=True)
         check_number("residual-transfer", "pull", self.pull, high=1.0)
         check_number("residual-transfer", "pull_rows", self.pull_rows, optional=True)
@@ -52,9 +55,9 @@ class ResidualTransferSampler(BaseSampler):
     ``s^2 sum_h weight_h S_h / n_h``, with every higher moment that the donors' rows have: no Gaussian is
     assumed.
 
-    `scale` None takes ``s = sqrt(v / v_h)`` for each donor, with v_h = tr S_h / (n_h - 1) and ``v = (tr S + nu
-    T) / (n - 1 + nu)``, T the mean of the donors' v_h: 1 on average for one row, and the ratio of the classes'
-    own standard deviations for many.
+    s is the setting `scale`; `match_variance` multiplies it by ``sqrt(v / v_h)`` for each donor, with
+    ``v_h = tr S_h / (n_h - 1)`` and ``v = (tr S + nu T) / (n - 1 + nu)``, T the mean of the donors' v_h: 1 on average
+    for one row, and the ratio of the classes' own standard deviations for many.
 
     A class without donors lends to itself, ``x = mu + s (x_j - mu)``, with donor ids of -1. The parent is the
     row whose offset it is: a row of the donor class.
@@ -85,14 +88,13 @@ class ResidualTransferSampler(BaseSampler):
         self._lenders = np.where(alone, own, lending.ids)
         self._weights = np.where(alone, 1.0, lending.weights)
         self._donor_ids = lending.donor_ids
-        if s.scale is None:
+        self._scale = np.full(self._weights.shape, float(s.scale))
+        if s.match_variance:
             scatter = total_scatter(moments)
             variance = borrowed_variance(self._counts, scatter, pooled, lending, nu=s.nu, donor_share=1.0)
             lent = (scatter / np.maximum(self._counts - 1, 1))[self._lenders]
             ratio = np.divide(variance[:, None], lent, out=np.ones_like(lent), where=lent > 0)
-            self._scale = np.where(alone, 1.0, np.sqrt(ratio))
-        else:
-            self._scale = np.full(self._weights.shape, float(s.scale))
+            self._scale *= np.where(alone, 1.0, np.sqrt(ratio))
 
     def _draw(self, class_id: int, key: DrawKey) -> SyntheticRows:
         u = key.uniforms(2, "donor")

@@ -54,9 +54,11 @@ def test_a_class_without_donors_lends_to_itself():
     assert_law(made.X, own.mean(axis=0), 0.25 * np.cov(own.T, bias=True))
 
 
-def test_scale_none_is_the_shrunk_ratio_of_standard_deviations():
+def test_matched_variance_is_the_shrunk_ratio_of_standard_deviations():
     rows = made_rows((4000, 3000, 900, 1))
-    sampler, _, donors = fitted(ResidualTransferSampler(ResidualTransferSettings(scale=None, nu=10.0)), rows)
+    sampler, _, donors = fitted(
+        ResidualTransferSampler(ResidualTransferSettings(match_variance=True, nu=10.0)), rows
+    )
 
     def variance(c):
         return np.trace(np.cov(of_class(rows, c).T))
