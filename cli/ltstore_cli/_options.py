@@ -42,6 +42,10 @@ EncoderOptions = Annotated[
     list[str] | None,
     typer.Option("--encoder-option", metavar="KEY=VALUE", help="One preprocessing setting; repeat for more."),
 ]
+SAMPLER_NAMES = (
+    "neighbor-gauss, vmf, kde, smote, distribution-calibration, residual-transfer, text (needs --sampler-option "
+    "vectors=FILE) or duplicate"
+)
 SamplerOptions = Annotated[
     list[str] | None,
     typer.Option("--sampler-option", metavar="KEY=VALUE", help="One setting of the sampler; repeat for more."),

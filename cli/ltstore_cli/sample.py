@@ -8,6 +8,7 @@ import typer
 
 from ltstore_cli import _render
 from ltstore_cli._options import (
+    SAMPLER_NAMES,
     DonorsBy,
     Json,
     MaxRatio,
@@ -24,7 +25,7 @@ from ltstore_cli._options import (
 def sample(
     store: StorePath,
     name: Annotated[str, typer.Option(help="Name of the set of synthetic rows.")],
-    sampler: Annotated[str, typer.Option(help="neighbor-gauss or duplicate.")] = "neighbor-gauss",
+    sampler: Annotated[str, typer.Option(help=f"{SAMPLER_NAMES}.")] = "neighbor-gauss",
     sampler_option: SamplerOptions = None,
     split: Split = "train",
     subset: Subset = None,

@@ -9,6 +9,7 @@ import typer
 
 from ltstore_cli import _render
 from ltstore_cli._options import (
+    SAMPLER_NAMES,
     DonorsBy,
     Json,
     MaxRatio,
@@ -45,7 +46,7 @@ def train(
     sampler: Annotated[
         str,
         typer.Option(
-            help="Synthetic rows made while training: none, neighbor-gauss, duplicate, or auto (chosen by a backtest)."
+            help=f"Synthetic rows made while training: none, {SAMPLER_NAMES}, or auto (chosen by a backtest)."
         ),
     ] = "none",
     sampler_option: SamplerOptions = None,
@@ -54,6 +55,13 @@ def train(
     donors_by: DonorsBy = "means",
     synthetic: Annotated[
         str | None, typer.Option(help="Use this set made by `ltstore sample` in place of a sampler.")
+    ] = None,
+    implicit: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            help="Noise around every row in closed form, as a share of its class's covariance (ISDA); default 0: none.",
+        ),
     ] = None,
     l2: Annotated[
         float | None, typer.Option(help="Strength of the penalty; default min(0.01, 1 / classes).")
@@ -85,6 +93,7 @@ def train(
         "loss": loss,
         "tau": tau,
         "posthoc_tau": posthoc_tau,
+        "implicit": implicit,
         "l2": l2,
         "penalty": penalty,
         "max_passes": max_passes,

@@ -6,6 +6,10 @@ With q the class shares of the stream, m their mean row, M the metric and s its 
     f(W, b) = mean over rows of (logsumexp(z) - z[y])  +  l2/2 tr(W M W')        penalty "whitened"
                                                        +  l2/2 s tr(W W')        penalty "plain"
 
+With an implicit term, B of `ltstore.sampling.implicit` is added to the logits of each row by its label y,
+z_j(x) + B[y, j]: the loss then bounds the mean loss over infinitely many rows drawn around x. B depends on W; the
+gradient is exact, and f stays convex (B is a convex quadratic in W, logsumexp is convex and grows with each logit).
+
 The bias is not penalised. Rows are centred because an uncentred mean couples bias and weight; it costs
 nothing, being W m subtracted from the offsets and sum(g) m' from the gradient.
 
@@ -15,22 +19,26 @@ of EMPTY_CLASS_BIAS, which the saved bias keeps, so that it is never predicted a
 References
 ----------
 Menon et al. 2021, "Long-tail learning via logit adjustment", equation 10; Ren et al. 2020, "Balanced
-meta-softmax", for tau = 1.
+meta-softmax", for tau = 1. Wang et al. 2019, "Implicit semantic data augmentation for deep networks", for B.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from ltstore.errors import DataError
 from ltstore.kernels.dispatch import load_backend
 from ltstore.linear.metric import Metric
+from ltstore.sampling.covariance import LowRankCovariance
+from ltstore.sampling.implicit import implicit_bias, implicit_gradient
 from ltstore.stream import TrainingStream
-from ltstore.types import DoubleArray, FloatArray
+from ltstore.types import DoubleArray, FloatArray, IntArray
 
 EMPTY_CLASS_BIAS = -1e9
+_IMPLICIT_ROWS = 1024  # at once: what B adds to their logits is a copy of them
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,21 @@ class Evaluation:
     grad_bias: DoubleArray
 
 
+class ImplicitTerm(NamedTuple):
+    """Noise around the rows that is integrated out.
+
+    Attributes
+    ----------
+    covariance : LowRankCovariance
+        Of every class.
+    strength : float
+        lambda, above 0.
+    """
+
+    covariance: LowRankCovariance
+    strength: float
+
+
 class Objective:
     """f(W, b) of a stream.
 
@@ -66,11 +89,13 @@ class Objective:
     penalty : {"whitened", "plain"}
     backend : str
         A resolved name.
+    implicit : ImplicitTerm, optional
 
     Notes
     -----
     `evaluate` costs 4 N D C flops in two float32 matrix products per block and 2 C D^2 for the whitened
-    penalty. Blocks are summed in float64.
+    penalty; an implicit term adds two passes over the logits and some 10 C^2 (r^2 + D) flops. Blocks are summed in
+    float64.
     """
 
     def __init__(
@@ -83,11 +108,13 @@ class Objective:
         l2: float,
         penalty: str,
         backend: str,
+        implicit: ImplicitTerm | None = None,
     ) -> None:
         self._stream = stream
         self._metric = metric
         self._center = center
         self._l2 = l2
+        self._implicit = implicit
         self._whitened = penalty == "whitened"
         self._kernel = load_backend(backend)
         self.shares = stream.class_shares
@@ -109,6 +136,10 @@ class Objective:
         offsets = (bias + self._adjustment - weight @ self._center).astype(np.float32)
         grad_weight = np.zeros(weight.shape)
         grad_bias = np.zeros(len(bias))
+        between = upstream = None
+        if self._implicit is not None:
+            between = implicit_bias(weight, *self._implicit).astype(np.float32)
+            upstream = np.zeros(between.shape)
         loss, total = 0.0, 0.0
         logits: FloatArray = np.empty((0, len(bias)), np.float32)
         for X, labels, weights in self._stream:
@@ -117,14 +148,20 @@ class Objective:
                 logits = np.empty((n, len(bias)), np.float32)
             block = logits[:n]
             np.matmul(X, weight32.T, out=block)
+            if between is not None:
+                _add_between(block, labels, between)
             block_loss = self._kernel(block, labels, offsets, weights)
             if not np.isfinite(block_loss):
                 raise DataError(_non_finite(X, weight))
             loss += block_loss
             total += n if weights is None else float(weights.sum(dtype=np.float64))
             grad_weight += block.T @ X
+            if upstream is not None:
+                _sum_by_class(block, labels, upstream)
             grad_bias += block.sum(axis=0, dtype=np.float64)
         grad_weight -= np.outer(grad_bias, self._center)
+        if self._implicit is not None and upstream is not None:
+            grad_weight += implicit_gradient(weight, *self._implicit, upstream)
         pull = self._penalty_gradient(weight, weight32)
         return Evaluation(
             value=loss / total + 0.5 * float(np.vdot(weight, pull)),
@@ -137,6 +174,22 @@ class Objective:
         if self._whitened:
             return self._l2 * (weight32 @ self._metric.matrix).astype(np.float64)
         return self._l2 * self._metric.scale * weight
+
+
+def _add_between(logits: FloatArray, labels: IntArray, between: FloatArray) -> None:
+    """Add to each row, in place, the row of `between` that is its label's."""
+    for start in range(0, len(logits), _IMPLICIT_ROWS):
+        some = slice(start, start + _IMPLICIT_ROWS)
+        logits[some] += between[labels[some]]
+
+
+def _sum_by_class(rows: FloatArray, labels: IntArray, sums: DoubleArray) -> None:
+    """Add each row, in place, to the row of `sums` that is its label's."""
+    for start in range(0, len(rows), _IMPLICIT_ROWS):
+        some = labels[start : start + _IMPLICIT_ROWS]
+        order = np.argsort(some, kind="stable")
+        classes, starts = np.unique(some[order], return_index=True)
+        sums[classes] += np.add.reduceat(rows[start + order], starts, axis=0, dtype=np.float64)
 
 
 def _non_finite(X: FloatArray, weight: DoubleArray) -> str:

@@ -29,6 +29,9 @@ class TrainSettings:
     posthoc_tau : float
         At least 0: this times the log of each class's share of the real rows is taken from its logit after training,
         which leans to the tail (post-hoc logit adjustment, Menon et al. 2021, equation 9).
+    implicit : float
+        lambda, at least 0: around every row stand infinitely many Gaussian ones with lambda times the covariance of
+        its class, in closed form (ISDA). 0 is none. Training only: predictions are W x + b as ever.
     l2 : float, optional
         Strength of the penalty, above 0, on the scale of the mean loss of a row: mean loss + l2/2 tr(W M W'), so
         that it does not depend on the scale of the rows. Default min(0.01, 1 / C): the gradient of one class
@@ -52,6 +55,7 @@ class TrainSettings:
     loss: str = "la"
     tau: float | None = None
     posthoc_tau: float = 0.0
+    implicit: float = 0.0
     l2: float | None = None
     penalty: str = "plain"
     max_passes: int = 200
@@ -67,6 +71,7 @@ class TrainSettings:
             if self.loss == "ce" and self.tau != 0:
                 raise ConfigError(f"loss 'ce' has no adjustment, found tau {self.tau}: use loss 'la'")
         _number("posthoc_tau", self.posthoc_tau, low=0.0, open_low=False)
+        _number("implicit", self.implicit, low=0.0, open_low=False)
         if self.l2 is not None:
             _number("l2", self.l2, low=0.0, open_low=True)
         _number("tolerance", self.tolerance, low=0.0, open_low=False)

@@ -15,10 +15,13 @@ from ltstore.kernels import resolve_backend
 from ltstore.linear.closed_form import Head, calibrated, gda, nearest_class_mean, ridge
 from ltstore.linear.metric import within_class_metric
 from ltstore.linear.model import LinearModel
-from ltstore.linear.objective import EMPTY_CLASS_BIAS, Objective
+from ltstore.linear.objective import EMPTY_CLASS_BIAS, ImplicitTerm, Objective
 from ltstore.linear.settings import TrainSettings
 from ltstore.linear.solver import PassRecord, minimize
 from ltstore.provenance import record
+from ltstore.sampling import NeighborGaussSettings
+from ltstore.sampling.covariance import borrowed_covariance
+from ltstore.sampling.lending import Lending
 from ltstore.stream import TrainingStream
 from ltstore.types import DoubleArray, EncoderIdentity, IntArray, Moments, Progress, Rows, no_progress
 
@@ -117,6 +120,7 @@ def train_linear(
         l2=l2,
         penalty=settings.penalty,
         backend=backend,
+        implicit=_implicit_term(moments, settings.implicit),
     )
     solution = minimize(
         objective,
@@ -227,6 +231,15 @@ def lean(counts: IntArray, posthoc_tau: float) -> DoubleArray:
     shares = np.maximum(counts, 1) / max(int(counts.sum()), 1)
     taken: DoubleArray = np.where(counts > 0, posthoc_tau * np.log(shares), 0.0)
     return taken
+
+
+def _implicit_term(moments: Moments, strength: float) -> ImplicitTerm | None:
+    """Class covariances shrunk toward the pooled one as in neighbor-gauss, without donors."""
+    if not strength:
+        return None
+    lending = Lending.none(len(moments.counts))
+    nu = NeighborGaussSettings().nu
+    return ImplicitTerm(borrowed_covariance(moments, lending, nu=nu, donor_share=0.0), float(strength))
 
 
 def _check_fit(stream: TrainingStream, moments: Moments, encoder: EncoderIdentity) -> None:

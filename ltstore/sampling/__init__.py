@@ -1,24 +1,46 @@
 """Synthetic rows of rare classes, drawn from what their own rows and their donor classes say.
 
 The one rule: row i of a class is a pure function of (seed, sampler, settings, class, epoch, i), so that
-workers, batches and resumed runs agree. Start reading at `base`, then `neighbor_gauss`.
+workers, batches and resumed runs agree. Start reading at `base`, then `neighbor_gauss`; what samplers share is in
+`lending` (donors), `mean_pull`, `covariance` and `anchored_gauss`.
 """
 
 from ltstore.sampling.base import BaseSampler
+from ltstore.sampling.distribution_calibration import (
+    DistributionCalibrationSampler,
+    DistributionCalibrationSettings,
+)
 from ltstore.sampling.duplicate import DuplicateSampler, DuplicateSettings
+from ltstore.sampling.kde import KdeSampler, KdeSettings
 from ltstore.sampling.materialize import ShardWriter, materialize, read_synthetic, synthetic_blocks
 from ltstore.sampling.neighbor_gauss import NeighborGaussSampler, NeighborGaussSettings
 from ltstore.sampling.registry import SAMPLERS, make_sampler
+from ltstore.sampling.residual_transfer import ResidualTransferSampler, ResidualTransferSettings
+from ltstore.sampling.smote import SmoteSampler, SmoteSettings
 from ltstore.sampling.targets import balance_targets
+from ltstore.sampling.text import TextSampler, TextSettings
+from ltstore.sampling.vmf import VmfSampler, VmfSettings
 
 __all__ = [
     "SAMPLERS",
     "BaseSampler",
+    "DistributionCalibrationSampler",
+    "DistributionCalibrationSettings",
     "DuplicateSampler",
     "DuplicateSettings",
+    "KdeSampler",
+    "KdeSettings",
     "NeighborGaussSampler",
     "NeighborGaussSettings",
+    "ResidualTransferSampler",
+    "ResidualTransferSettings",
     "ShardWriter",
+    "SmoteSampler",
+    "SmoteSettings",
+    "TextSampler",
+    "TextSettings",
+    "VmfSampler",
+    "VmfSettings",
     "balance_targets",
     "make_sampler",
     "materialize",

@@ -61,11 +61,12 @@ class BaseSampler(ABC):
             )
         self._settings: Any = self.settings_type() if settings is None else settings
         self._rows: Rows | None = None
+        self._resolved: dict[str, Any] = {}
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """Resolved settings, JSON values only."""
-        return asdict(self._settings)
+        """Settings, JSON values only; once fitted, what `_fit` estimated or read from a file is among them."""
+        return asdict(self._settings) | self._resolved
 
     def fit(self, rows: Rows, moments: Moments, donors: Donors) -> Self:
         """Keep what sampling needs of the real rows.

@@ -8,11 +8,27 @@ from typing import Any
 
 from ltstore.errors import ConfigError
 from ltstore.sampling.base import BaseSampler
+from ltstore.sampling.distribution_calibration import DistributionCalibrationSampler
 from ltstore.sampling.duplicate import DuplicateSampler
+from ltstore.sampling.kde import KdeSampler
 from ltstore.sampling.neighbor_gauss import NeighborGaussSampler
+from ltstore.sampling.residual_transfer import ResidualTransferSampler
+from ltstore.sampling.smote import SmoteSampler
+from ltstore.sampling.text import TextSampler
+from ltstore.sampling.vmf import VmfSampler
 
 SAMPLERS: dict[str, type[BaseSampler]] = {
-    sampler.name: sampler for sampler in (NeighborGaussSampler, DuplicateSampler)
+    sampler.name: sampler
+    for sampler in (
+        NeighborGaussSampler,
+        VmfSampler,
+        KdeSampler,
+        SmoteSampler,
+        DistributionCalibrationSampler,
+        ResidualTransferSampler,
+        TextSampler,
+        DuplicateSampler,
+    )
 }
 
 

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from ltstore.errors import ConfigError, PlanMismatchError
 from ltstore.neighbors import class_donors
 from ltstore.rows import ArrayRows
-from ltstore.sampling import SAMPLERS, BaseSampler, make_sampler, materialize, read_synthetic, synthetic_blocks
+from ltstore.sampling import SAMPLERS, BaseSampler, materialize, read_synthetic, synthetic_blocks
 from ltstore.stats import class_moments
+from support.samplers import ready
 
 COUNTS = (12, 5, 1, 0)
 
@@ -25,7 +26,7 @@ def _fitted(name: str) -> BaseSampler:
     X = np.random.default_rng(0).normal(size=(len(labels), 5))
     rows = ArrayRows(X, labels, class_names="abcd", row_ids=np.arange(len(labels)) * 2 + 1, normalize=True)
     moments = class_moments(rows, rank=2)
-    return make_sampler(name).fit(rows, moments, class_donors(moments.means, moments.counts))
+    return ready(name, rows).fit(rows, moments, class_donors(moments.means, moments.counts))
 
 
 FITTED = {name: _fitted(name) for name in SAMPLERS}

@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 
 from ltstore.errors import DataError
+from ltstore.linear import objective as objective_module
 from ltstore.linear.metric import shrunk_covariance, within_class_metric
-from ltstore.linear.objective import Objective
+from ltstore.linear.objective import ImplicitTerm, Objective
 from ltstore.rows import ArrayRows
+from ltstore.sampling.covariance import borrowed_covariance
+from ltstore.sampling.lending import Lending
+from ltstore.stats import class_moments
 from ltstore.stream import TrainingStream
 from ltstore.types import SyntheticRows
 from support.made_moments import made_moments
@@ -56,6 +60,56 @@ def test_value_and_gradient_are_those_of_the_formula(tau, penalty, backend):
     def value(w, b):
         return naive(X, labels, w, b, center, shares, tau, 0.1, matrix)
 
+    evaluation = found.evaluate(weight, bias)
+    assert evaluation.value == pytest.approx(value(weight, bias), rel=1e-5)
+    for _ in range(5):
+        dw, db = rng.normal(size=(C, D)), rng.normal(size=C)
+        step = 1e-5
+        slope = (value(weight + step * dw, bias + step * db) - value(weight - step * dw, bias - step * db)) / (
+            2 * step
+        )
+        along = np.vdot(evaluation.grad_weight, dw) + evaluation.grad_bias @ db
+        assert along == pytest.approx(slope, rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("strength", [0.3, 2.0])
+@pytest.mark.parametrize("tau", [0.0, 1.0])
+@pytest.mark.parametrize("backend", ["numba", "reference"])
+def test_implicit_term_and_its_gradient(strength, tau, backend, monkeypatch):
+    """Value by the formula, with S_y as full matrices; slopes by differences of that, b and W together."""
+    rows = made()
+    moments = class_moments(rows, rank=2)
+    covariance = borrowed_covariance(moments, Lending.none(C), nu=4.0, donor_share=0.0)
+    full = np.einsum("dr,crs,es->cde", covariance.basis, covariance.inside, covariance.basis)
+    full += np.einsum("cd,de->cde", covariance.outside, np.eye(D))
+    metric = within_class_metric(moments)
+    stream = TrainingStream(rows, block_rows=37)
+    center = stream.class_shares @ moments.means
+    found = Objective(
+        stream,
+        metric,
+        center,
+        tau=tau,
+        l2=0.1,
+        penalty="plain",
+        backend=backend,
+        implicit=ImplicitTerm(covariance, strength),
+    )
+    X, labels = rows.read(0, N).astype(np.float64), rows.labels
+    shares = stream.class_shares
+    seen = shares > 0
+
+    def value(w, b):
+        gaps = w[None] - w[:, None]
+        between = strength / 2 * np.einsum("yjd,yde,yje->yj", gaps, full, gaps)
+        z = (X - center) @ w.T + b + between[labels]
+        z[:, seen] += tau * np.log(shares[seen])
+        losses = np.log(np.exp(z[:, seen]).sum(axis=1)) - z[np.arange(N), labels]
+        return losses.mean() + 0.05 * metric.scale * np.square(w).sum()
+
+    rng = np.random.default_rng(1)
+    weight, bias = 0.3 * rng.normal(size=(C, D)), rng.normal(size=C)
+    monkeypatch.setattr(objective_module, "_IMPLICIT_ROWS", 11)
     evaluation = found.evaluate(weight, bias)
     assert evaluation.value == pytest.approx(value(weight, bias), rel=1e-5)
     for _ in range(5):

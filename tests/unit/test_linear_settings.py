@@ -37,6 +37,8 @@ def test_an_unknown_key_names_the_nearest():
         {"tau": -1.0},
         {"tau": float("nan")},
         {"loss": "ce", "tau": 1.0},
+        {"implicit": -0.5},
+        {"implicit": "1"},
         {"l2": 0},
         {"l2": -1e-3},
         {"l2": "1"},

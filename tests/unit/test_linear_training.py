@@ -20,6 +20,9 @@ from ltstore.linear import (
 )
 from ltstore.linear.closed_form import estimate_mean_shrinkage
 from ltstore.rows import ArrayRows
+from ltstore.sampling.covariance import borrowed_covariance
+from ltstore.sampling.lending import Lending
+from ltstore.stats import class_moments
 from ltstore.stream import TrainingStream
 from support.made_moments import made_moments
 from support.made_sampler import MadeSampler
@@ -76,6 +79,58 @@ def test_the_minimum_is_the_one_scipy_finds(penalty):
     assert result.converged
     assert found == pytest.approx(least, rel=2e-5)
     assert result.history[-1].value == pytest.approx(found, rel=1e-4)
+
+
+def test_the_minimum_with_an_implicit_term_is_the_one_scipy_finds():
+    """And it lies above the mean loss over drawn rows, which it bounds, and below that of what is trained without."""
+    from scipy.optimize import minimize
+    from scipy.special import logsumexp
+
+    counts, d, strength, l2 = (60, 40, 30), 3, 0.5, 0.02
+    rows = made(counts, d, spread=0.8)
+    moments = class_moments(rows, rank=2)
+    covariance = borrowed_covariance(moments, Lending.none(3), nu=20.0, donor_share=0.0)
+    full = np.einsum("dr,crs,es->cde", covariance.basis, covariance.inside, covariance.basis)
+    full += np.einsum("cd,de->cde", covariance.outside, np.eye(d))
+    X, labels = rows.read(0, 130).astype(np.float64), rows.labels
+    scale = np.trace(0.98 * moments.pooled + 0.02 * np.trace(moments.pooled) / d * np.eye(d)) / d
+
+    def value(flat):
+        w, b = flat[: 3 * d].reshape(3, d), flat[3 * d :]
+        gaps = w[None] - w[:, None]
+        z = X @ w.T + b + strength / 2 * np.einsum("yjd,yde,yje->yj", gaps, full, gaps)[labels]
+        losses = logsumexp(z, axis=1) - z[np.arange(130), labels]
+        return losses.mean() + 0.5 * l2 * scale * np.square(w).sum()
+
+    def fit(implicit):
+        settings = TrainSettings(loss="ce", l2=l2, tolerance=1e-7, implicit=implicit)
+        result = train_linear(TrainingStream(rows), settings, moments, encoder=rows.encoder, normalized=False)
+        model = result.model
+        assert model.record["settings"]["implicit"] == implicit
+        return np.concatenate([model.weight.ravel(), model.bias]).astype(np.float64)
+
+    least = minimize(value, np.zeros(3 * d + 3), method="L-BFGS-B", options={"maxfun": 10**6}).fun
+    found = fit(strength)
+    assert value(found) == pytest.approx(least, rel=1e-5)
+    assert value(fit(0.0)) > 1.01 * least
+    noise = np.random.default_rng(0).normal(size=(200, 130, d))
+    roots = np.linalg.cholesky(strength * full)[labels]
+    around = X + np.einsum("nij,snj->sni", roots, noise)
+    z = around @ found[: 3 * d].reshape(3, d).T + found[3 * d :]
+    losses = logsumexp(z, axis=2) - z[:, np.arange(130), labels]
+    assert losses.mean() + 0.5 * l2 * scale * np.square(found[: 3 * d]).sum() < least
+
+
+@pytest.mark.parametrize(
+    "counts, d", [((30, 1), 4), ((30, 0, 5), 4), ((0, 12, 0), 4), ((9,), 3), ((1, 1), 5), ((1,), 1)]
+)
+def test_an_implicit_term_is_harmless_in_degenerate_cases(counts, d):
+    rows = made(counts, d)
+    settings = TrainSettings(implicit=1.0)
+    moments = class_moments(rows, rank=2)
+    model = train_linear(TrainingStream(rows), settings, moments, encoder=rows.encoder).model
+    assert np.isfinite(model.weight).all()
+    assert not np.isin(model.predict(rows.read(0, rows.n_samples)), np.flatnonzero(np.array(counts) == 0)).any()
 
 
 def test_the_default_stopping_rule_is_near_the_minimum():

@@ -13,6 +13,7 @@ from ltstore.rows import ArrayRows
 from ltstore.sampling import SAMPLERS, BaseSampler, DuplicateSettings, balance_targets, make_sampler
 from ltstore.stats import class_moments
 from ltstore.types import Sampler
+from support.samplers import ready
 
 
 def rows_with_gap() -> ArrayRows:
@@ -22,7 +23,7 @@ def rows_with_gap() -> ArrayRows:
 
 def fit(name: str, rows: ArrayRows) -> BaseSampler:
     moments = class_moments(rows)
-    return make_sampler(name).fit(rows, moments, class_donors(moments.means, moments.counts))
+    return ready(name, rows).fit(rows, moments, class_donors(moments.means, moments.counts))
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -50,12 +51,12 @@ def test_foreign_moments_and_donors(name: str) -> None:
     donors = class_donors(moments.means, moments.counts)
     other = ArrayRows(np.ones((3, 3)), [0, 1, 2], class_names=["cat", "dog", "eel"])
     with pytest.raises(DataError, match="count 1 rows of class 'cat', the rows have 6"):
-        make_sampler(name).fit(rows, class_moments(other), donors)
+        ready(name, rows).fit(rows, class_moments(other), donors)
     narrow = ArrayRows(np.ones((3, 2)), [0, 1, 2])
     with pytest.raises(DataError, match="moments have shape"):
-        make_sampler(name).fit(rows, class_moments(narrow), donors)
+        ready(name, rows).fit(rows, class_moments(narrow), donors)
     with pytest.raises(DataError, match="donors are of 2 classes"):
-        make_sampler(name).fit(rows, moments, class_donors(np.ones((2, 3)), np.array([2, 1])))
+        ready(name, rows).fit(rows, moments, class_donors(np.ones((2, 3)), np.array([2, 1])))
 
 
 def test_class_without_donors_is_drawn_around_itself() -> None:
@@ -73,7 +74,16 @@ def test_one_row_everywhere_gives_that_row() -> None:
 
 
 def test_names_and_settings() -> None:
-    assert set(SAMPLERS) >= {"neighbor-gauss", "duplicate"}
+    assert set(SAMPLERS) == {
+        "neighbor-gauss",
+        "vmf",
+        "kde",
+        "smote",
+        "distribution-calibration",
+        "residual-transfer",
+        "text",
+        "duplicate",
+    }
     sampler = make_sampler("neighbor-gauss", pull=0.25)
     assert sampler.settings["pull"] == 0.25
     assert set(sampler.settings) == {"anchor", "nu", "donor_share", "pull", "pull_rows", "spread"}

@@ -1,0 +1,136 @@
+"""`smote`: a point on the way from a real row to one of its nearest rows of the same class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ltstore.errors import ConfigError
+from ltstore.neighbors import ExactIndex
+from ltstore.sampling.base import BaseSampler, DrawKey
+from ltstore.sampling.bounds import check_count, check_flag
+from ltstore.types import Donors, DoubleArray, IntArray, Moments, SyntheticRows
+
+_BLOCK_QUERIES = 4096
+_SMALL_SINE = 1e-7
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmoteSettings:
+    """Settings of `smote`; the defaults are those of the paper.
+
+    Attributes
+    ----------
+    k : int
+        At least 1: neighbours of a row. A class of n <= k rows uses the n - 1 there are.
+    metric : "cosine" or "l2"
+        What nearest means; the same on rows of unit norm.
+    spherical : bool
+        Go along the great circle between the two directions instead of the chord, at even speed.
+    """
+
+    k: int = 5
+    metric: str = "cosine"
+    spherical: bool = False
+
+    def __post_init__(self) -> None:
+        check_count("smote", "k", self.k)
+        if self.metric not in ("cosine", "l2"):
+            raise ConfigError(f"smote: metric must be 'cosine' or 'l2', found {self.metric!r}")
+        check_flag("smote", "spherical", self.spherical)
+
+
+class SmoteSampler(BaseSampler):
+    """Draws ``x = x_j + u (x_k - x_j)``: x_j a real row, x_k one of its k nearest of the class, u uniform in (0, 1).
+
+    With `spherical`, unit rows at an angle w give ``(sin((1 - u) w) x_j + sin(u w) x_k) / sin w`` (Shoemake's
+    slerp); of other rows the directions go that way and the norms linearly. Opposite directions have no great
+    circle of their own: they go along the chord.
+
+    Both rows are parents. The row of a class of one is its own neighbour: it comes out again, and the second
+    parent is -1. The donors are not used. The law, on purpose, is the paper's: less varied than the real rows
+    (by a third, for neighbours that are independent of the row), the price of staying between them.
+
+    Notes ----- The neighbours of a class are searched when it is first sampled, exactly, in fixed blocks: 2 n^2
+    D flops in float64 and some 0.1 GB at D = 768 whatever n; kept are n k int64. Two threads may both search,
+    and find the same.
+
+    References
+    ----------
+    Chawla, Bowyer, Hall, Kegelmeyer (2002) "SMOTE: synthetic minority over-sampling technique", JAIR 16;
+    Shoemake (1985) "Animating rotation with quaternion curves", SIGGRAPH.
+    """
+
+    name: ClassVar[str] = "smote"
+    settings_type: ClassVar[type] = SmoteSettings
+    _settings: SmoteSettings
+
+    def _fit(self, moments: Moments, donors: Donors) -> None:
+        self._neighbors: dict[int, IntArray] = {}
+
+    def _draw(self, class_id: int, key: DrawKey) -> SyntheticRows:
+        u = key.uniforms(3, "path")
+        n = int(self._counts[class_id])
+        nth = np.minimum((u[:, 0] * n).astype(np.int64), n - 1)
+        first = self._class_positions[self._first[class_id] + nth]
+        ids = np.full((len(u), 2), -1, np.int64)
+        ids[:, 0] = self.rows.row_ids[first]
+        X = self.rows.take(first)
+        if n > 1:
+            nearest = self._nearest(class_id)
+            width = nearest.shape[1]
+            second = nearest[nth, np.minimum((u[:, 1] * width).astype(np.int64), width - 1)]
+            ids[:, 1] = self.rows.row_ids[second]
+            start, end = X.astype(np.float64), self.rows.take(second).astype(np.float64)
+            share = u[:, 2:]
+            X = (
+                _slerp(start, end, share) if self._settings.spherical else start + share * (end - start)
+            ).astype(np.float32)
+        return SyntheticRows(
+            X=X,
+            labels=np.full(len(u), class_id, np.int64),
+            parent_ids=ids,
+            donor_ids=np.zeros((len(u), 0), np.int64),
+        )
+
+    def _nearest(self, class_id: int) -> IntArray:
+        """Positions of the nearest rows of each row of a class of two rows or more: (n, min(k, n - 1))."""
+        if class_id in self._neighbors:
+            return self._neighbors[class_id]
+        rows, n = self.rows, int(self._counts[class_id])
+        positions = self._class_positions[self._first[class_id] : self._first[class_id + 1]]
+        ids = rows.row_ids[positions]
+        index = ExactIndex(rows, self._settings.metric)
+        width = min(self._settings.k, n - 1)
+        # Always the whole class in the same blocks: what is nearest must not depend on the slice that is drawn.
+        found = [
+            index.search(
+                rows.take(positions[start : start + _BLOCK_QUERIES]),
+                width,
+                exclude=ids[start : start + _BLOCK_QUERIES],
+                among=ids,
+            )[0]
+            for start in range(0, n, _BLOCK_QUERIES)
+        ]
+        self._neighbors[class_id] = np.searchsorted(rows.row_ids, np.concatenate(found)).astype(np.int64)
+        return self._neighbors[class_id]
+
+
+def _slerp(start: DoubleArray, end: DoubleArray, share: DoubleArray) -> DoubleArray:
+    """Directions along the great circle, norms linearly; share (n, 1)."""
+    lengths = [np.sqrt(np.vecdot(rows, rows))[:, None] for rows in (start, end)]
+    a, b = (
+        np.divide(rows, length, out=np.zeros_like(rows), where=length > 0)
+        for rows, length in zip((start, end), lengths, strict=True)
+    )
+    apart, together = a - b, a + b
+    angle = 2 * np.arctan2(np.sqrt(np.vecdot(apart, apart)), np.sqrt(np.vecdot(together, together)))[:, None]
+    sine = np.sin(angle)
+    curved = sine > _SMALL_SINE
+    divisor = np.where(curved, sine, 1.0)
+    from_start = np.where(curved, np.sin((1 - share) * angle) / divisor, 1 - share)
+    from_end = np.where(curved, np.sin(share * angle) / divisor, share)
+    path: DoubleArray = ((1 - share) * lengths[0] + share * lengths[1]) * (from_start * a + from_end * b)
+    return path
