@@ -208,13 +208,11 @@ class Split:
 
     @cached_property
     def status(self) -> ByteArray:
-        """(n_rows,) uint8 `RowStatus`; 255 where the shard is not written yet. Read-only."""
+        """(n_rows,) uint8; 255 where the shard is not written yet. Read-only.
+
+        A `RowStatus`, or the number of a reason that a later version knows: such rows have no embedding either.
+        """
         status: ByteArray = self._column("status", "uint8", UNWRITTEN)
-        known = np.isin(status, [*map(int, RowStatus), UNWRITTEN])
-        if not known.all():
-            raise StoreFormatError(
-                f"{self._location / 'status'} holds {status[~known][0]}, which is no row status"
-            )
         return status
 
     def failures(self) -> dict[str, int]:
