@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ltstore.atomic import TEMPORARY_SUFFIX
 from ltstore.errors import LtstoreError, StoreFormatError
-from ltstore.storage import Location, ObjectLocation, Place
+from ltstore.storage import Location, ObjectLocation, Place, parallel_map
 from ltstore.store import subsets
 from ltstore.store.format import (
     ARRAYS,
@@ -25,11 +26,15 @@ from ltstore.store.format import (
     seal_holds,
 )
 from ltstore.store.parts import part_location
+from ltstore.store.plan import ShardPlan
 from ltstore.store.reader import shard_location, view_file
 from ltstore.store.shard import bad_chunks, read_index
 from ltstore.store.split import commit_location, commits_digest, read_commit
 from ltstore.store.store import Store, open_store
 from ltstore.types import ByteArray, Progress, no_progress
+
+MOST_BYTES = 256 << 20
+"""Most memory that shards which are fetched at once may take."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +76,14 @@ class VerifyReport:
         """Whether there is no problem."""
         return not self.problems
 
+    def add(self, other: VerifyReport) -> None:
+        """Append what another report says."""
+        self.problems += other.problems
+        self.notes += other.notes
+        self.n_shards += other.n_shards
+        self.n_bytes += other.n_bytes
+        self.seconds += other.seconds
+
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values."""
         return {"ok": self.ok, **asdict(self)}
@@ -97,23 +110,18 @@ def verify(path: Place, *, progress: Progress = no_progress) -> VerifyReport:
     Notes
     -----
     One pass over all bytes with SHA-256 (about 1.7 GB/s a core); chunk checksums are looked at only to say
-    where in a damaged file the damage lies. Memory: nothing is copied.
+    where in a damaged file the damage lies. Memory: nothing is copied of files; of an object store, shards are
+    fetched at once up to 256 MiB.
     """
     began = time.perf_counter()
     store = open_store(path)
     report = VerifyReport()
     _check_seal(report, "", "", store.location / GROUP_FILE)
-    paths = list(_split_locations(store))
+    paths = list(split_locations(store))
     if any(label.startswith("synthetic/") for label, _ in paths):
         _check_seal(report, "", "", store.location / "synthetic" / GROUP_FILE)
     for label, location in paths:
-        try:
-            where = location / GROUP_FILE
-            record = SplitRecord.from_json(read_attribute(where), str(where))
-        except (LtstoreError, OSError) as err:
-            report.problems.append(Problem(split=label, array="", message=str(err)))
-            continue
-        _Checker(report, label, location, record, progress).run()
+        report.add(check_split(label, location, progress))
     report.notes += [
         f"{leftover} was left by a writer that was killed; nothing reads it"
         for leftover in store.location.leftovers()
@@ -122,7 +130,20 @@ def verify(path: Place, *, progress: Progress = no_progress) -> VerifyReport:
     return report
 
 
-def _split_locations(store: Store) -> Iterator[tuple[str, Location]]:
+def check_split(label: str, location: Location, progress: Progress = no_progress) -> VerifyReport:
+    """Return what there is to say of one split, or of any directory that is laid out as one."""
+    report = VerifyReport()
+    try:
+        where = location / GROUP_FILE
+        record = SplitRecord.from_json(read_attribute(where), str(where))
+    except (LtstoreError, OSError) as err:
+        report.problems.append(Problem(split=label, array="", message=str(err)))
+        return report
+    _Checker(report, label, location, record, progress).run()
+    return report
+
+
+def split_locations(store: Store) -> Iterator[tuple[str, Location]]:
     """Every directory that is or was a split: a damaged zarr.json must not hide one."""
     for prefix in ("", "synthetic"):
         parent = store.location / prefix if prefix else store.location
@@ -160,50 +181,116 @@ class _Checker:
         self._plan = record.plan
         self._progress = progress
 
-    def _problem(
-        self,
-        array: str,
-        message: str,
-        shard: int | None = None,
-        rows: tuple[int, int] | None = None,
-        chunk: int | None = None,
-    ) -> None:
-        problem = Problem(split=self._label, array=array, shard=shard, chunk=chunk, rows=rows, message=message)
-        self._report.problems.append(problem)
-
     def run(self) -> None:
         _check_seal(self._report, self._label, "", self._location / GROUP_FILE)
         for array in ARRAYS:
             _check_seal(self._report, self._label, array, self._location / array / GROUP_FILE)
         commits = []
-        for shard in range(self._plan.n_shards):
-            if (commit := self._commit(shard)) is not None:
-                commits.append(commit)
-                self._shard(commit)
+        for found in self._shards():
+            self._report.add(found.report)
+            if found.commit is not None:
+                commits.append(found.commit)
+                self._progress(found.commit.stop - found.commit.start, {"read": found.report.seconds})
         planned = {commit_location(self._location, shard).name for shard in range(self._plan.n_shards)}
         for name in (self._location / "commits").child_names():
             if name.endswith(".json") and name not in planned:
-                self._problem(
-                    "commits", f"{self._location / 'commits' / name} is of a shard that the plan has not"
-                )
+                message = f"{self._location / 'commits' / name} is of a shard that the plan has not"
+                self._report.problems.append(Problem(split=self._label, array="commits", message=message))
         if self._record.state != COMPLETE:
             self._report.notes.append(
                 f"{self._label} is not complete: {len(commits)} of {self._plan.n_shards} shards are written"
             )
         elif len(commits) == self._plan.n_shards and commits_digest(commits) != self._record.digest:
-            self._problem(
-                "commits", f"the commit records of {self._location} are not those it was finished with"
-            )
+            message = f"the commit records of {self._location} are not those it was finished with"
+            self._report.problems.append(Problem(split=self._label, array="commits", message=message))
         self._subsets()
 
-    def _commit(self, shard: int) -> CommitRecord | None:
+    def _shards(self) -> Iterator[CheckedShard]:
+        """Look at all shards, in order; several at once where they come over a network."""
+        at_once = self._location.n_parallel
+        if at_once > 1:
+            at_once = max(min(at_once, MOST_BYTES // max(_shard_bytes(self._location, self._plan), 1)), 1)
+        for start in range(0, self._plan.n_shards, at_once):
+            shards = range(start, min(start + at_once, self._plan.n_shards))
+            yield from parallel_map(self._location, self._shard, shards)
+
+    def _shard(self, shard: int) -> CheckedShard:
+        return check_shard(self._label, self._location, self._record, shard)
+
+    def _subsets(self) -> None:
+        directory = self._location / "subsets"
+        found = [
+            directory / name
+            for name in directory.child_names()
+            if name != GROUP_FILE and not name.startswith(".") and not name.endswith(TEMPORARY_SUFFIX)
+        ]
+        if found:
+            _check_seal(self._report, self._label, "subsets", directory / GROUP_FILE)
+        for entry in found:
+            array = f"subsets/{entry.name}"
+            if isinstance(entry, ObjectLocation) and not (entry / GROUP_FILE).exists():
+                self._report.notes.append(f"{array} of {self._label} was left by a writer that was killed")
+                continue
+            _check_seal(self._report, self._label, array, entry / GROUP_FILE)
+            try:
+                subsets.read(self._location, entry.name, self._plan.n_rows)
+            except (LtstoreError, OSError) as err:
+                self._report.problems.append(Problem(split=self._label, array=array, message=str(err)))
+
+
+def _shard_bytes(location: Location, plan: ShardPlan) -> int:
+    """Return what a shard takes in memory where it is fetched, from the first commit record that says so."""
+    there = set((location / "commits").child_names())
+    for shard in range(plan.n_shards):
+        if commit_location(location, shard).name in there:
+            with suppress(LtstoreError, OSError):
+                return sum(int(entry["n_bytes"]) for entry in read_commit(location, plan, shard).files.values())
+    return 0
+
+
+@dataclass(kw_only=True)
+class CheckedShard:
+    """What was found of one shard; `commit` is None where there is none to go by."""
+
+    report: VerifyReport
+    commit: CommitRecord | None = None
+
+
+def check_shard(label: str, location: Location, record: SplitRecord, shard: int) -> CheckedShard:
+    """Look at the commit record of a shard of a split and at the files that it names."""
+    began = time.perf_counter()
+    found = CheckedShard(report=VerifyReport())
+    checker = _ShardChecker(found.report, label, location, record.plan)
+    found.commit = checker.commit(shard, complete=record.state == COMPLETE)
+    if found.commit is not None:
+        for name in FILES:
+            checker.file(name, found.commit)
+        found.report.n_shards = 1
+    found.report.seconds = time.perf_counter() - began
+    return found
+
+
+class _ShardChecker:
+    def __init__(self, report: VerifyReport, label: str, location: Location, plan: ShardPlan) -> None:
+        self._report = report
+        self._label = label
+        self._location = location
+        self._plan = plan
+
+    def _problem(
+        self, array: str, message: str, shard: int, rows: tuple[int, int], chunk: int | None = None
+    ) -> None:
+        problem = Problem(split=self._label, array=array, shard=shard, chunk=chunk, rows=rows, message=message)
+        self._report.problems.append(problem)
+
+    def commit(self, shard: int, *, complete: bool) -> CommitRecord | None:
         location, rows = commit_location(self._location, shard), self._plan.shard_range(shard)
         try:
             commit = read_commit(self._location, self._plan, shard)
             if not seal_holds(read_json(location)):
                 self._problem("commits", f"{location} is not as it was written", shard, rows)
         except FileNotFoundError:
-            if self._record.state == COMPLETE:
+            if complete:
                 self._problem("commits", f"{location} is missing though the split is complete", shard, rows)
             return None
         except (StoreFormatError, OSError) as err:
@@ -211,14 +298,7 @@ class _Checker:
             return None
         return commit
 
-    def _shard(self, commit: CommitRecord) -> None:
-        began = time.perf_counter()
-        for name in FILES:
-            self._file(name, commit)
-        self._report.n_shards += 1
-        self._progress(commit.stop - commit.start, {"read": time.perf_counter() - began})
-
-    def _file(self, name: str, commit: CommitRecord) -> None:
+    def file(self, name: str, commit: CommitRecord) -> None:
         split, rows = self._location, (commit.start, commit.stop)
         if name == "rows":
             location = part_location(split, commit.shard)
@@ -258,23 +338,3 @@ class _Checker:
             self._problem(name, message, commit.shard, (start, stop), chunk)
         if not bad:
             self._problem(name, f"{location} is whole but not the file that was written", commit.shard, rows)
-
-    def _subsets(self) -> None:
-        directory = self._location / "subsets"
-        found = [
-            directory / name
-            for name in directory.child_names()
-            if name != GROUP_FILE and not name.startswith(".") and not name.endswith(TEMPORARY_SUFFIX)
-        ]
-        if found:
-            _check_seal(self._report, self._label, "subsets", directory / GROUP_FILE)
-        for entry in found:
-            array = f"subsets/{entry.name}"
-            if isinstance(entry, ObjectLocation) and not (entry / GROUP_FILE).exists():
-                self._report.notes.append(f"{array} of {self._label} was left by a writer that was killed")
-                continue
-            _check_seal(self._report, self._label, array, entry / GROUP_FILE)
-            try:
-                subsets.read(self._location, entry.name, self._plan.n_rows)
-            except (LtstoreError, OSError) as err:
-                self._problem(array, str(err))
