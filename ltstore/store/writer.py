@@ -46,7 +46,7 @@ from ltstore.store.split import Split, commit_location, commits_digest, read_com
 from ltstore.types import UNLABELLED, ByteArray, FloatArray, IntArray, RowStatus
 
 # Settings that say where things lay, not what they were: a resumed run may find them elsewhere.
-PLACES = ("encoder_spec",)
+PLACES = ("encoder_spec", "source")
 
 
 class SplitWriter:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ltstore.errors import ConfigError, DataError
 from ltstore.sources.listing import read_class_names
+from ltstore.sources.record import source_record
 from ltstore.storage import Place, open_location
 from ltstore.store import SplitWriter, Store, is_store, open_or_create_store, open_store, plan_shards
 from ltstore.transfer.columns import resolve_labels
@@ -190,7 +191,18 @@ def import_embeddings(
         source_digest=digest,
         dtype=stored,
         rows_per_shard=rows_per_shard,
-        settings={"import": {"format": found.format, "array": found.array}},
+        settings={
+            "import": {"format": found.format, "array": found.array},
+            "source": source_record(
+                Path(source).absolute(),
+                format=found.format,
+                array=array,
+                labels=labels,
+                keys=keys,
+                label_array=label_array,
+                key_array=key_array,
+            ),
+        },
     ) as writer:
         plan, pending = writer.plan, writer.pending
         n_written = sum(stop - start for start, stop in map(plan.shard_range, pending))
