@@ -7,10 +7,11 @@ and only where arrays are created or laid out by someone else. docs/format.md sp
 Start reading at `store` (create, open), then `writer` and `view`; `format`, `plan` and `shard` are pure.
 """
 
-from ltstore.store.check import Problem, VerifyReport, verify
+from ltstore.store.check import Problem, Repair, VerifyReport, verify
 from ltstore.store.format import FORMAT_VERSION
 from ltstore.store.info import store_info
 from ltstore.store.plan import ShardPlan, plan_shards
+from ltstore.store.repair import Maker, repair
 from ltstore.store.split import Split
 from ltstore.store.store import Store, create_store, is_store, open_or_create_store, open_store
 from ltstore.store.view import RowView
@@ -18,7 +19,9 @@ from ltstore.store.writer import SplitWriter
 
 __all__ = [
     "FORMAT_VERSION",
+    "Maker",
     "Problem",
+    "Repair",
     "RowView",
     "ShardPlan",
     "Split",
@@ -30,6 +33,7 @@ __all__ = [
     "open_or_create_store",
     "open_store",
     "plan_shards",
+    "repair",
     "store_info",
     "verify",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from ltstore.atomic import TEMPORARY_SUFFIX
 from ltstore.errors import LtstoreError, StoreFormatError
 from ltstore.storage import Location, ObjectLocation, Place, parallel_map
-from ltstore.store import subsets
+from ltstore.store import quarantine, subsets
 from ltstore.store.format import (
     ARRAYS,
     COMPLETE,
@@ -31,8 +31,9 @@ from ltstore.store.reader import shard_location, view_file
 from ltstore.store.shard import bad_chunks, read_index
 from ltstore.store.split import commit_location, commits_digest, read_commit
 from ltstore.store.store import Store, open_store
-from ltstore.types import ByteArray, Progress, no_progress
+from ltstore.types import ByteArray, Progress, RowStatus, no_progress
 
+SHOWN_ENTRIES = 5
 MOST_BYTES = 256 << 20
 """Most memory that shards which are fetched at once may take."""
 
@@ -61,10 +62,33 @@ class Problem:
     message: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Repair:
+    """One thing that a repair did; what does not apply is None.
+
+    Attributes
+    ----------
+    split, array, shard, rows
+        As in `Problem`.
+    action : str
+        "restored": byte for byte, from the rest of the store. "re-made": by what wrote the split. "lost": rows that
+        have no embedding, key or label any more. "quarantined": kept aside as it was found. "removed": a leftover.
+    message : str
+    """
+
+    split: str
+    array: str
+    shard: int | None = None
+    rows: tuple[int, int] | None = None
+    action: str
+    message: str
+
+
 @dataclass(kw_only=True)
 class VerifyReport:
-    """What `verify` looked at and found."""
+    """What `verify` looked at and found, and what `repair` did before."""
 
+    repaired: list[Repair] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     n_shards: int = 0
@@ -115,18 +139,28 @@ def verify(path: Place, *, progress: Progress = no_progress) -> VerifyReport:
     """
     began = time.perf_counter()
     store = open_store(path)
+    report = join_reports(store, check_splits(store, progress))
+    report.seconds = time.perf_counter() - began
+    return report
+
+
+def check_splits(store: Store, progress: Progress = no_progress) -> dict[str, VerifyReport]:
+    """Return what there is to say of each split."""
+    return {label: check_split(label, location, progress) for label, location in split_locations(store)}
+
+
+def join_reports(store: Store, splits: Mapping[str, VerifyReport]) -> VerifyReport:
+    """Return the report of a store from those of its splits."""
     report = VerifyReport()
     _check_seal(report, "", "", store.location / GROUP_FILE)
-    paths = list(split_locations(store))
-    if any(label.startswith("synthetic/") for label, _ in paths):
+    if any(label.startswith("synthetic/") for label in splits):
         _check_seal(report, "", "", store.location / "synthetic" / GROUP_FILE)
-    for label, location in paths:
-        report.add(check_split(label, location, progress))
+    for found in splits.values():
+        report.add(found)
     report.notes += [
         f"{leftover} was left by a writer that was killed; nothing reads it"
         for leftover in store.location.leftovers()
     ]
-    report.seconds = time.perf_counter() - began
     return report
 
 
@@ -204,6 +238,20 @@ class _Checker:
             message = f"the commit records of {self._location} are not those it was finished with"
             self._report.problems.append(Problem(split=self._label, array="commits", message=message))
         self._subsets()
+        self._quarantine(commits)
+
+    def _quarantine(self, commits: list[CommitRecord]) -> None:
+        if n_lost := sum(commit.failures.get(RowStatus.LOST.name, 0) for commit in commits):
+            self._report.notes.append(
+                f"{self._label} has lost {n_lost} embeddings that were damaged: a repair that has their source makes "
+                "them again"
+            )
+        if kept := quarantine.names(self._location):
+            self._report.notes.append(
+                f"{self._label} keeps {len(kept)} damaged things aside, which nothing reads: "
+                f"{', '.join(kept[:SHOWN_ENTRIES])}{', ...' if len(kept) > SHOWN_ENTRIES else ''} in "
+                f"{self._location / quarantine.DIRECTORY}"
+            )
 
     def _shards(self) -> Iterator[CheckedShard]:
         """Look at all shards, in order; several at once where they come over a network."""
@@ -219,11 +267,7 @@ class _Checker:
 
     def _subsets(self) -> None:
         directory = self._location / "subsets"
-        found = [
-            directory / name
-            for name in directory.child_names()
-            if name != GROUP_FILE and not name.startswith(".") and not name.endswith(TEMPORARY_SUFFIX)
-        ]
+        found = [directory / name for name in subsets.directories(self._location)]
         if found:
             _check_seal(self._report, self._label, "subsets", directory / GROUP_FILE)
         for entry in found:

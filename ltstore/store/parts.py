@@ -72,6 +72,26 @@ def _column(values: Any, kind: Any) -> Any:
         return pa.array(text, type=kind)
 
 
+def parse_part(data: ByteArray, n_rows: int, where: str) -> Any:
+    """Return all columns of a part as a pyarrow Table; StoreFormatError where it is none of a shard of `n_rows`."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(pa.BufferReader(data)) as part:
+            table = part.read(use_threads=False)
+            table.validate(full=True)
+    except (pa.ArrowException, OSError) as err:
+        raise StoreFormatError(f"cannot read {where}: {err}") from err
+    types = {"key": pa.string(), "label": pa.int64(), "status": pa.uint8(), "error": pa.string()}
+    for name, kind in types.items():
+        if name not in table.column_names or table.schema.field(name).type != kind:
+            raise StoreFormatError(f"{where} must have a column {name!r} of {kind}")
+    if table.num_rows != n_rows:
+        raise StoreFormatError(f"{where} must have {n_rows} rows, found {table.num_rows}")
+    return table
+
+
 def read_parts(split: Location, plan: ShardPlan, row_ids: IntArray, columns: Sequence[str]) -> Any:
     """Return a pyarrow Table of `columns`, one row per row id in the order given.
 
