@@ -178,8 +178,7 @@ def import_embeddings(
     if identity.normalized:
         _check_unit_norm(found.rows)
     stored, reason = resolve_dtype(found.rows.dtype, dtype)
-    facts = [found.format, found.array, str(found.rows.dtype), *(str(part.n_rows) for part in found.rows.parts)]
-    digest = source_digest(facts, found.files, y)
+    digest = _digest(found, y)
     if rows_per_shard == "auto":
         rows_per_shard = _shard_rows(found.rows.n_rows, found.rows.n_features * np.dtype(stored).itemsize)
     store = open_or_create_store(path, encoder=identity, class_names=names)
@@ -238,6 +237,35 @@ def import_embeddings(
         seconds=seconds,
         bytes_per_second=n_bytes / seconds,
     )
+
+
+def import_digest(
+    source: str | Path,
+    class_names: Sequence[str],
+    *,
+    format: str = "auto",  # noqa: A002 - as in import_embeddings
+    array: str | None = None,
+    labels: str | Path | None = None,
+    keys: str | Path | None = None,
+    label_array: str | None = None,
+    key_array: str | None = None,
+) -> str:
+    """Return the source digest that `import_embeddings` would give a split of these files and classes."""
+    wanted = Wanted(
+        array=array,
+        label_array=label_array,
+        key_array=key_array,
+        labels=None if labels is None else Path(labels),
+        keys=None if keys is None else Path(keys),
+    )
+    found = open_foreign(Path(source), format, wanted)
+    y, _ = resolve_labels(found.labels, found.rows.n_rows, class_names, found.labels_from)
+    return _digest(found, y)
+
+
+def _digest(found: Foreign, labels: IntArray) -> str:
+    facts = [found.format, found.array, str(found.rows.dtype), *(str(part.n_rows) for part in found.rows.parts)]
+    return source_digest(facts, found.files, labels)
 
 
 def resolve_dtype(found: np.dtype[Any], wanted: str) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from ltstore.storage import Location, Place
 from ltstore.store import Store, VerifyReport, open_store
 from ltstore.store import repair as repair_store
 from ltstore.store.format import SplitRecord
-from ltstore.transfer import import_embeddings
+from ltstore.transfer import import_digest, import_embeddings
 from ltstore.types import IntArray, Progress, no_progress
 from ltstore.workflow.encoders import reopen_encoder
 from ltstore.workflow.sampling import sample
@@ -159,6 +159,11 @@ class _Maker:
                 f"the embeddings that {label} was imported from are not at {path} any more"
             )
         how = {name: found[name] for name in _IMPORTED if isinstance(found.get(name), str)}
+        if import_digest(path, store.class_names, **how) != record.source_digest:
+            raise DataError(
+                f"the embeddings at {path} are not those that {label} was imported from: names, sizes, labels or "
+                "contents differ"
+            )
         identity = store.encoder
 
         def make() -> None:
