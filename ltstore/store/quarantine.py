@@ -185,6 +185,7 @@ def _put(
             if same and about.items() <= kept.items():
                 return newest
     name = f"{stem}-{numbers[-1] + 1 if numbers else 1}"
-    record = seal({**about, "files": files, "problems": list(problems)})
+    texts = [text.replace(f"{split}/", "") for text in problems]  # a store may be moved
+    record = seal({**about, "files": files, "problems": texts})
     (split / DIRECTORY / name).write_group({**contents, RECORD_FILE: [encode_json(record)]})
     return name
