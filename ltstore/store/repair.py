@@ -29,7 +29,7 @@ from ltstore.errors import (
     StoreReadError,
     StoreWriteError,
 )
-from ltstore.storage import Location, Place, parallel_map, write_json
+from ltstore.storage import Location, Place, open_location, parallel_map, write_json
 from ltstore.store import quarantine, subsets
 from ltstore.store.check import (
     Problem,
@@ -56,11 +56,13 @@ from ltstore.store.format import (
 )
 from ltstore.store.held import read_held
 from ltstore.store.parts import parse_part, part_location
-from ltstore.store.restoring import rebuild_commit, restore_file
+from ltstore.store.restoring import rebuild_commit, restore_file, restore_ids, restore_record
 from ltstore.store.split import commit_location, commits_digest, read_commit, read_commits
 from ltstore.store.store import Store, open_store
 from ltstore.store.writer import SplitWriter, array_documents
 from ltstore.types import IntArray, Progress, RowStatus, no_progress
+
+_FLIPPED = "one bit was flipped, and is flipped back"
 
 
 class Maker(Protocol):
@@ -135,9 +137,11 @@ def repair(place: Place, *, maker: Maker | None = None, progress: Progress = no_
     Reads the store as `verify` does, and splits that were touched once more. Memory: a few damaged shards.
     """
     began = time.perf_counter()
+    done: list[Repair] = []
+    _restore_root(open_location(place) / GROUP_FILE, done)
     store = open_store(place)
     found = check_splits(store, progress)
-    done = [
+    done += [
         Repair(split="", array="", action="removed", message=f"{name} was left by a writer that was killed")
         for name in store.location.remove_leftovers()
     ]
@@ -161,6 +165,26 @@ def repair(place: Place, *, maker: Maker | None = None, progress: Progress = no_
     report.notes += notes
     report.seconds = time.perf_counter() - began
     return report
+
+
+def _restore_root(location: Location, done: list[Repair]) -> None:
+    """Flip back a bit of the store's zarr.json, unless it may be a class that was renamed by hand."""
+    try:
+        document = read_json(location)
+        if seal_holds(document):
+            return
+        names = read_attribute(location).get("class_names")
+    except FileNotFoundError:
+        return
+    except StoreFormatError:
+        names = None
+
+    def is_written(candidate: dict[str, Any]) -> bool:
+        attributes: dict[str, Any] = candidate["attributes"]["ltstore"]
+        return names is None or attributes.get("class_names") == names
+
+    if restore_record(location, is_written):
+        done.append(Repair(split="", array="", action="restored", message=f"{location}: {_FLIPPED}"))
 
 
 def _restore_group(location: Location, split: str, array: str, done: list[Repair]) -> None:
@@ -205,8 +229,12 @@ class _SplitRepair:
         entries = quarantine.shard_entries(self._location)
         if not problems and not entries and not self._has_lost():
             return
-        self._record = self._trusted_record()
         with _locked(self._location):
+            if restore_record(self._location / GROUP_FILE):
+                self._done.append(
+                    Repair(split=self._label, array="", action="restored", message=f"its zarr.json: {_FLIPPED}")
+                )
+                problems = check_split(self._label, self._location).problems
             self._record = self._trusted_record()
             commits = self._commits()
             self._restore_arrays(commits)
@@ -270,6 +298,10 @@ class _SplitRepair:
             shard for shard in range(plan.n_shards) if commit_location(self._location, shard).name in there
         ]
         found = parallel_map(self._location, read, shards)
+        for at, shard in enumerate(shards):
+            if found[at] is None and restore_record(commit_location(self._location, shard)):
+                found[at] = read(shard)
+                self._note("restored", "commits", _FLIPPED, shard)
         return {shard: commit for shard, commit in zip(shards, found, strict=True) if commit is not None}
 
     def _digest_before(self, commits: Mapping[int, CommitRecord], damaged: Mapping[int, Any]) -> str:
@@ -552,6 +584,9 @@ class _SplitRepair:
         with _locked(directory):
             _restore_group(directory / GROUP_FILE, self._label, "subsets", self._done)
             damaged = [name for name in names if not self._is_whole(name)]
+            for name in names:
+                if restore_record(directory / name / GROUP_FILE):
+                    self._note("restored", f"subsets/{name}", f"its zarr.json: {_FLIPPED}")
             for name in [name for name in damaged for _ in range(2)]:  # one may be cut from another
                 if not self._is_whole(name):
                     self._make_subset(name)
@@ -578,6 +613,13 @@ class _SplitRepair:
             if not seal_holds(document):
                 return
             record = subsets.read_record(self._location, name)
+            ids = self._ids_left(location, record.ids_digest)
+            if ids is not None:
+                subsets.write_ids(location, ids, document)
+                self._note(
+                    "restored", f"subsets/{name}", "its row ids are whole but for a checksum or one flipped bit"
+                )
+                return
             candidates = self._maker.subset_ids(self._store, self._label, name, record.settings)
         except FileNotFoundError:
             return
@@ -591,6 +633,11 @@ class _SplitRepair:
                 subsets.write_ids(location, ids, document)
                 self._note("re-made", f"subsets/{name}", "its settings chose the same rows again, bit for bit")
                 return
+
+    def _ids_left(self, location: Location, digest: str) -> IntArray | None:
+        with suppress(FileNotFoundError):
+            return restore_ids((location / "c" / "0").view(), digest)
+        return None
 
     def _set_aside(self, name: str) -> None:
         location = self._location / "subsets" / name

@@ -6,8 +6,9 @@ A candidate is taken only if its SHA-256 is the recorded one.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,12 +17,14 @@ import numpy as np
 
 from ltstore.errors import StoreFormatError
 from ltstore.storage import Location
-from ltstore.store.format import FILES, CommitRecord, SplitRecord
+from ltstore.store.bitflip import MOST_JSON_BYTES, mend_chunk, mend_digested, mend_json
+from ltstore.store.format import FILES, CommitRecord, SplitRecord, seal_holds
 from ltstore.store.held import read_column
 from ltstore.store.parts import parse_part, part_location
 from ltstore.store.quarantine import file_location
-from ltstore.store.shard import CHECKSUM_BYTES, encode_shard, index_of
-from ltstore.types import RowStatus
+from ltstore.store.shard import CHECKSUM_BYTES, checksum_holds, encode_shard, index_of
+from ltstore.store.subsets import ids_digest
+from ltstore.types import ByteArray, IntArray, RowStatus
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -53,12 +56,12 @@ def _candidates(
 ) -> Iterator[tuple[Sequence[Buffer], str]]:
     plan = record.plan
     row_bytes = {"embeddings": np.dtype(record.dtype).itemsize * n_features, "labels": 8, "status": 1}
+    chunk_bytes, n_chunks = plan.chunk_rows * row_bytes.get(name, 1), plan.n_chunks(commit.shard)
+    stored = chunk_bytes + CHECKSUM_BYTES
+    index = index_of(n_chunks, plan.chunks_per_shard, chunk_bytes)
     with suppress(FileNotFoundError):
         data = file_location(split, name, commit.shard).view()
         if name in row_bytes:
-            chunk_bytes, n_chunks = plan.chunk_rows * row_bytes[name], plan.n_chunks(commit.shard)
-            stored = chunk_bytes + CHECKSUM_BYTES
-            index = index_of(n_chunks, plan.chunks_per_shard, chunk_bytes)
             yield [data[: n_chunks * stored].data, index.data], "its chunks, which are whole"
             rows = np.zeros((n_chunks, stored), np.uint8)
             given = data[: rows.size]
@@ -74,6 +77,61 @@ def _candidates(
                 column = np.asarray(table.column(COLUMNS[name]))
                 pieces = encode_shard(np.ascontiguousarray(column), plan.chunk_rows, plan.chunks_per_shard)
                 yield [piece.tobytes() for piece in pieces], "the rows' Parquet part"
+    with suppress(FileNotFoundError):
+        data = file_location(split, name, commit.shard).view()
+        if name == "rows":
+            mended = mend_digested(data.tobytes(), commit.files[name]["sha256"])
+            if mended is not None:
+                yield [mended], "itself, with one flipped bit flipped back"
+        elif (chunks := _mended_chunks(data, stored, n_chunks)) is not None:
+            yield (
+                [*(chunk.data for chunk in chunks), index.data],
+                "itself, with single flipped bits flipped back",
+            )
+
+
+def _mended_chunks(data: ByteArray, stored: int, n_chunks: int) -> list[ByteArray] | None:
+    """Return the chunks, those with one flipped bit mended; None where one is damaged otherwise."""
+    chunks = []
+    for chunk in range(n_chunks):
+        piece = data[chunk * stored : (chunk + 1) * stored]
+        if len(piece) != stored:
+            return None
+        mended = piece if checksum_holds(piece) else mend_chunk(piece)
+        if mended is None:
+            return None
+        chunks.append(mended)
+    return chunks
+
+
+def restore_record(location: Location, accept: Callable[[dict[str, Any]], bool] = lambda _: True) -> bool:
+    """Write a sealed JSON document again in which one bit was flipped; whether it was one.
+
+    Nothing happens where the seal holds, or where `accept` does not take what was written.
+    """
+    try:
+        data = location.read(MOST_JSON_BYTES + 1)
+    except FileNotFoundError:
+        return False
+    with suppress(ValueError, RecursionError):
+        document = json.loads(data)
+        if not isinstance(document, dict) or seal_holds(document):
+            return False
+    mended = mend_json(data, lambda document: seal_holds(document) and accept(document))
+    if mended is None:
+        return False
+    location.write([mended])
+    return True
+
+
+def restore_ids(data: ByteArray, digest: str) -> IntArray | None:
+    """Return the row ids of a subset whose file is damaged, if its checksum alone is, or one bit."""
+    for candidate in (data, mend_chunk(data)):
+        if candidate is not None and len(candidate) % 8 == CHECKSUM_BYTES:
+            ids = np.frombuffer(candidate[:-CHECKSUM_BYTES].tobytes(), "<i8").astype(np.int64)
+            if ids_digest(ids) == digest:
+                return ids
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)

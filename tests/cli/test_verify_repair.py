@@ -15,7 +15,7 @@ from support.stores import tree
 
 def flip(file: Path, at: int = 9) -> None:
     data = bytearray(file.read_bytes())
-    data[at] ^= 1
+    data[at] ^= 0xFF
     file.write_bytes(data)
 
 

@@ -64,7 +64,7 @@ def path(whole: Path, tmp_path: Path) -> Path:
 
 def flip(file: Path, at: int = 40) -> None:
     data = bytearray(file.read_bytes())
-    data[at] ^= 1
+    data[at] ^= 0xFF
     file.write_bytes(data)
 
 
@@ -333,7 +333,7 @@ def test_without_a_source_only_what_is_damaged_is_lost(path: Path, whole: Path, 
     assert repair(path).repaired == []
 
 
-def test_a_flipped_bit_costs_no_more_than_its_chunk(path: Path, whole: Path) -> None:
+def test_a_damaged_byte_costs_no_more_than_its_chunk(path: Path, whole: Path) -> None:
     flip(path / "train" / "embeddings" / "c" / "1" / "0", 1024 * 10 + 4 + 100)  # the second chunk
     report = repair(path)
     (lost,) = [step for step in report.repaired if step.action == "lost"]
@@ -672,7 +672,7 @@ def test_a_store_behind_a_url(digits: Path, server: ObjectServer) -> None:
     expected = objects(place)
     for name in ("train/embeddings/c/0/0", "train/subsets/given/c/0"):
         changed = bytearray(below(place, name).read())
-        changed[9] ^= 1
+        changed[9] ^= 0xFF
         below(place, name).write([bytes(changed)])
     report = repair_with_sources(place)
     assert report.ok, report.problems
@@ -712,3 +712,47 @@ def test_a_store_that_cannot_be_opened_says_so(path: Path) -> None:
     (path / GROUP_FILE).write_text("{")
     with pytest.raises(StoreFormatError):
         repair(path)
+
+
+def test_any_flipped_bit_is_flipped_back(digits: Path, tmp_path: Path) -> None:
+    """Of every file of a store, with no source at all."""
+    rng = np.random.default_rng(1)
+    path = tmp_path / "s"
+    shutil.copytree(digits, path)
+    expected = tree(digits)
+    for name in sorted(
+        name for name in expected if not name.startswith("stats/")
+    ):  # made from the rows at need
+        file = path / name
+        data = file.read_bytes()
+        for _ in range(3):
+            flipped = bytearray(data)
+            flipped[int(rng.integers(len(data)))] ^= 1 << int(rng.integers(8))
+            file.write_bytes(flipped)
+            report = repair(path)
+            assert report.ok, (name, report.problems)
+            assert {step.action for step in report.repaired} <= {"restored"}
+            if not (
+                data.startswith(b"{") and file.read_bytes() == flipped
+            ):  # white space, or a number spelled otherwise
+                assert tree(path) == expected, name
+            file.write_bytes(data)
+
+
+def test_several_flipped_bits_in_several_chunks(path: Path, whole: Path) -> None:
+    file = path / "train" / "embeddings" / "c" / "1" / "0"
+    data = bytearray(file.read_bytes())
+    for at in (17, 1024 * 10 + 4 + 100, len(data) - 9):  # both chunks, and the index
+        data[at] ^= 4
+    file.write_bytes(data)
+    report = repair(path)
+    assert actions(report) == [("restored", "embeddings", 1)]
+    assert tree(path) == tree(whole)
+
+
+def test_a_class_that_was_renamed_by_hand_stays_renamed(path: Path) -> None:
+    file = path / GROUP_FILE
+    file.write_text(file.read_text().replace('"newt"', '"newu"'))  # one bit
+    report = repair(path)
+    assert not report.ok
+    assert open_store(path).class_names[0] == "newu"

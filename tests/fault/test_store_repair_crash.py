@@ -80,7 +80,7 @@ def damaged(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("train/subsets/given/c/0", 3),
     ):
         data = bytearray((path / name).read_bytes())
-        data[at] ^= 1
+        data[at] ^= 0xFF
         (path / name).write_bytes(data)
     shutil.copy(path / "train" / "commits" / "00001.json", path / "train" / "commits" / "00009.json")
     return path
