@@ -10,8 +10,9 @@ Start reading at `store` (create, open), then `writer` and `view`; `format`, `pl
 from ltstore.store.check import Problem, Repair, VerifyReport, verify
 from ltstore.store.format import FORMAT_VERSION
 from ltstore.store.info import store_info
+from ltstore.store.maker import Maker
 from ltstore.store.plan import ShardPlan, plan_shards
-from ltstore.store.repair import Maker, repair
+from ltstore.store.repair import repair
 from ltstore.store.split import Split
 from ltstore.store.store import Store, create_store, is_store, open_or_create_store, open_store
 from ltstore.store.view import RowView

@@ -121,7 +121,7 @@ class Held:
 
     def lost(self, what: str) -> str:
         """Return the text for a row of which something else than the embedding was lost."""
-        return f"the {what} of this row was damaged and could not be re-made; see {self.where}"
+        return f"{lost_text(what)}; see {self.where}"
 
     def merge(
         self, X: NDArray[Any], status: ByteArray, errors: Sequence[str | None]
@@ -190,6 +190,11 @@ class Held:
         return {
             field.name: pa.nulls(len(self.whole), field.type) for field in like if field.name not in COLUMNS
         }
+
+
+def lost_text(what: str) -> str:
+    """Return how the text of a row begins of which something else than the embedding was lost."""
+    return f"the {what} of this row was damaged and could not be re-made"
 
 
 def read_held(entry: Entry, record: SplitRecord, shard: int, n_features: int) -> Held | None:

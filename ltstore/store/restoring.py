@@ -9,16 +9,17 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ltstore.errors import StoreFormatError
-from ltstore.storage import Location
+from ltstore.storage import Location, write_json
 from ltstore.store.bitflip import MOST_JSON_BYTES, mend_chunk, mend_digested, mend_json
-from ltstore.store.format import FILES, CommitRecord, SplitRecord, seal_holds
+from ltstore.store.check import Repair
+from ltstore.store.format import FILES, CommitRecord, SplitRecord, group_document, read_json, seal_holds
 from ltstore.store.held import read_column
 from ltstore.store.parts import parse_part, part_location
 from ltstore.store.quarantine import file_location
@@ -29,6 +30,7 @@ from ltstore.types import ByteArray, IntArray, RowStatus
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+FLIPPED = "one bit was flipped, and is flipped back"
 COLUMNS = {"labels": "label", "status": "status"}
 
 
@@ -201,3 +203,22 @@ def _described(pieces: Sequence[Buffer]) -> dict[str, Any]:
         state.update(piece)
         n_bytes += len(memoryview(piece))
     return {"sha256": state.hexdigest(), "n_bytes": n_bytes}
+
+
+def restore_group(location: Location, split: str, array: str, done: list[Repair]) -> None:
+    """Write the zarr.json of a group that says nothing but that it is one, where it is damaged."""
+    with suppress(StoreFormatError, FileNotFoundError):
+        if seal_holds(read_json(location)):
+            return
+    write_json(location, group_document())
+    done.append(Repair(split=split, array=array, action="restored", message=f"{location} is always the same"))
+
+
+@contextmanager
+def locked(location: Location) -> Iterator[None]:
+    """Hold the writer's lock of a location."""
+    lock = location.lock()
+    try:
+        yield
+    finally:
+        lock.release()
