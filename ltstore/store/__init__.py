@@ -4,7 +4,8 @@ Its one rule: what is there is whole. A shard appears with its commit record or 
 embedding keeps its place and says why, and nothing is overwritten. It is the only room that imports zarr,
 and only where arrays are created or laid out by someone else. docs/format.md specifies every byte.
 
-Start reading at `store` (create, open), then `writer` and `view`; `format`, `plan` and `shard` are pure.
+Start reading at `store` (create, open), then `writer` and `view`; `format`, `plan` and `shard` are pure. `check` looks
+for damage; `repair` mends it, by `split_repair` and what that calls.
 """
 
 from ltstore.store.check import Problem, Repair, VerifyReport, verify
