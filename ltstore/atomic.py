@@ -11,6 +11,7 @@ import errno
 import glob
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -24,6 +25,9 @@ from ltstore.errors import StoreExistsError, StoreWriteError
 
 TEMPORARY_SUFFIX = ".tmp"
 _HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"
+_LEFTOVER = re.compile(
+    r"(?P<name>.+?)(?P<role>\.old|\.gone)?\.(?P<host>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{8}\.tmp"
+)
 _active: set[str] = set()  # temporary names that this process is writing
 
 
@@ -180,6 +184,44 @@ def clear_leftovers(path: Path) -> None:
         process = leftover.name.split("-")[-2]
         if leftover.name not in _active and process.isdigit() and not _alive(int(process)):
             _remove(leftover)
+
+
+def remove_directory(path: Path) -> None:
+    """Remove a directory and all that is in it: it is there whole or not at all; fine if there is none.
+
+    Raises
+    ------
+    StoreWriteError
+        It cannot be removed.
+    """
+    with _errors(path):
+        gone = _name(path, ".gone")
+        with suppress(FileNotFoundError):
+            path.rename(gone)
+            fsync_directory(path.parent)
+            _remove(gone)
+
+
+def remove_leftovers(directory: Path) -> list[Path]:
+    """Remove what writers have left below a directory that are known to be gone, and return those names.
+
+    Known are processes of this machine, and names of no process at all. A directory that was set aside by a writer
+    which died before the new one had its name is put back instead.
+    """
+    removed = []
+    for leftover in sorted(directory.rglob("*" + TEMPORARY_SUFFIX)):
+        if not leftover.exists():  # it lay in another one
+            continue
+        parts = _LEFTOVER.fullmatch(leftover.name)
+        if parts is not None:
+            if leftover.name in _active or parts["host"] != _HOST or _alive(int(parts["process"])):
+                continue
+            if parts["role"] == ".old":
+                _put_back(leftover.with_name(parts["name"]))
+        if leftover.exists():
+            _remove(leftover)
+            removed.append(leftover)
+    return removed
 
 
 def _put_back(path: Path) -> None:

@@ -36,6 +36,7 @@ class RowStatus(IntEnum):
     TOO_LARGE = 3  # more pixels than the decompression-bomb limit
     NON_FINITE = 4  # the encoder gave NaN or Inf
     OVERFLOW = 5  # the embedding does not fit the store's dtype
+    LOST = 6  # the stored embedding was damaged and could not be re-made
 
 
 @dataclass(frozen=True, kw_only=True)

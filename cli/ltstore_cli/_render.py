@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from ltstore.encode import IngestReport
     from ltstore.metrics import Estimate
-    from ltstore.store import VerifyReport
+    from ltstore.store import Problem, Repair, VerifyReport
     from ltstore.transfer import ExportReport, ImportReport
     from ltstore.types import Encoder, Progress
     from ltstore.workflow import BacktestOutcome, EvaluateResult, Prediction, QuickstartResult, TrainOutcome
@@ -279,6 +280,8 @@ def store_facts(facts: Mapping[str, Any]) -> None:
         for name, split in facts[kind].items():
             if "damaged" in split:
                 warning(f"{name} is damaged: {split['damaged']}")
+            if kept := split.get("quarantine"):
+                note(f"{name} keeps {len(kept)} damaged things aside in quarantine: {', '.join(kept)}")
             for row in split.get("failed_rows", ()):
                 note(f"{name} row {row['row']:,} failed: {row['error']}")
     for kind in ("indexes", "stats"):
@@ -306,18 +309,34 @@ def _state(split: Mapping[str, Any]) -> str:
     return f"{split['rows_written']:,} of {split['n_rows']:,} rows written; the same command again resumes"
 
 
-def verify_summary(report: VerifyReport, store: str) -> None:
-    """Print what `verify` found."""
+def verify_summary(report: VerifyReport, store: str, *, repair: bool = False) -> None:
+    """Print what `verify` found, and what a repair did before."""
+    for step in report.repaired:
+        line(f"{step.action:<11} {_where(step, store)}: {step.message}")
     for problem in report.problems:
-        parts = [problem.split or str(store), problem.array]
-        parts += [f"shard {problem.shard}"] if problem.shard is not None else []
-        parts += [f"chunk {problem.chunk}"] if problem.chunk is not None else []
-        parts += [f"rows {problem.rows[0]:,}..{problem.rows[1] - 1:,}"] if problem.rows is not None else []
-        line(f"{', '.join(part for part in parts if part)}: {problem.message}")
+        line(f"{_where(problem, store)}: {problem.message}")
     for text in report.notes:
         note(f"note: {text}")
+    if repair:
+        counts = Counter(step.action for step in report.repaired)
+        line(f"repair: {', '.join(f'{count} {action}' for action, count in counts.items()) or 'nothing to do'}")
     state = "whole" if report.ok else f"damaged: {len(report.problems)} problems"
     line(f"{store}: {state}; {report.n_shards:,} shards, {size(report.n_bytes)}, {report.seconds:.1f} s")
+    if not report.ok and not repair:
+        note(f"`ltstore verify {store} --repair` re-makes or quarantines these")
+    elif not report.ok:
+        note(
+            "these remain: put the named files back from a copy, or write the split again, and run this once more"
+        )
+
+
+def _where(found: Problem | Repair, store: str) -> str:
+    chunk = getattr(found, "chunk", None)
+    parts = [found.split or str(store), found.array]
+    parts += [f"shard {found.shard}"] if found.shard is not None else []
+    parts += [f"chunk {chunk}"] if chunk is not None else []
+    parts += [f"rows {found.rows[0]:,}..{found.rows[1] - 1:,}"] if found.rows is not None else []
+    return ", ".join(part for part in parts if part)
 
 
 def neighbors(name: str, answers: Sequence[Mapping[str, Any]]) -> None:

@@ -73,7 +73,7 @@ def ingest(
     from ltstore.encode import NativePixels, open_encoder
     from ltstore.encode import ingest as ingest_source
     from ltstore.errors import ConfigError
-    from ltstore.sources import open_source, read_class_names, read_indices
+    from ltstore.sources import open_source, read_class_names, read_indices, source_record
     from ltstore.store import is_store, open_store
     from ltstore.workflow.encoders import recorded_spec, reopen_encoder
 
@@ -129,6 +129,9 @@ def ingest(
             dtype=dtype,
             class_names=class_names,
             append=append,
+            source_record=source_record(
+                source, split=split, format=source_format, root=root, indices=indices, limit=limit
+            ),
             progress=progress,
         )
     if json:

@@ -1,25 +1,85 @@
-"""ltstore verify: whether a store is whole."""
+"""ltstore verify: whether a store is whole, and making it so."""
 
 from __future__ import annotations
+
+from typing import Annotated
 
 import typer
 
 from ltstore_cli import _render
-from ltstore_cli._options import Json, StorePath
+from ltstore_cli._options import BatchSize, Device, Json, StorePath, Workers, number_or_auto
 
 
-def verify(store: StorePath, json: Json = False) -> None:
+def verify(
+    store: StorePath,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Make it whole: re-make what can be re-made, quarantine the rest.")
+    ] = False,
+    source: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[SPLIT=]PATH",
+            help="Where the source of a split lies now, if it moved since ingest or import; repeat for more splits.",
+        ),
+    ] = None,
+    no_source: Annotated[
+        bool, typer.Option("--no-source", help="Look for no source: damaged rows are lost.")
+    ] = False,
+    encoder: Annotated[str | None, typer.Option(help="Encoder, if it moved since ingest.")] = None,
+    batch_size: BatchSize = "auto",
+    workers: Workers = "auto",
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
     """Read every byte of a store and check it against its checksums; exit 1 if anything is wrong.
 
-    Example: `ltstore verify birds.zarr`
+    With --repair, what the store knows twice is restored, and other damaged rows are made again from the source that
+    was recorded; where that is gone they keep their place with the status LOST. Rows that are whole stay as they are,
+    damaged files are kept in SPLIT/quarantine, and exit 0 says that the store is whole. The same command again goes on
+    where a killed one stopped.
+
+    Example: `ltstore verify birds.zarr --repair`
     """
     from ltstore.store import verify as verify_store
+    from ltstore.workflow import repair as repair_store
 
-    with _render.progress("verify", None) as progress:
-        report = verify_store(store, progress=progress)
+    if not repair and (source or no_source or encoder is not None):
+        raise typer.BadParameter("only with --repair", param_hint="--source, --no-source, --encoder")
+    sizes = {
+        "batch_size": number_or_auto(batch_size, "--batch-size"),
+        "n_workers": number_or_auto(workers, "--workers"),
+    }
+    with _render.progress("repair" if repair else "verify", None) as progress:
+        if repair:
+            report = repair_store(
+                store,
+                sources=_named_sources(store, source or []),
+                use_source=not no_source,
+                encoder=encoder,
+                device=device,
+                progress=progress,
+                **sizes,
+            )
+        else:
+            report = verify_store(store, progress=progress)
     if json:
         _render.json_out(report.to_json())
     else:
-        _render.verify_summary(report, store)
+        _render.verify_summary(report, store, repair=repair)
     if not report.ok:
         raise typer.Exit(1)
+
+
+def _named_sources(store: str, words: list[str]) -> dict[str, str]:
+    """Turn ["train=/a", "test=/b"] or ["/a"] into paths by split; "" is any split."""
+    from ltstore.store import open_store
+
+    splits = open_store(store).splits if words else ()
+    named: dict[str, str] = {}
+    for word in words:
+        split, equals, path = word.partition("=")
+        key, value = (split, path) if equals and split in splits else ("", word)
+        if key in named:
+            raise typer.BadParameter(f"{word!r} is the second for {key or 'all splits'}", param_hint="--source")
+        named[key] = value
+    return named

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -95,6 +95,7 @@ def ingest(
     rows_per_shard: int | str = "auto",
     class_names: Sequence[str] | None = None,
     append: bool = False,
+    source_record: Mapping[str, Any] | None = None,
     progress: Progress = no_progress,
 ) -> IngestReport:
     """Encode a source into a split; the same call again takes up what a stopped one left.
@@ -114,6 +115,8 @@ def ingest(
         As in `ltstore.store.Store.begin_split`; "auto" makes the shards of wide rows shorter.
     class_names : sequence of str, optional
         Classes of a new store; default the source's. An existing store must have these.
+    source_record : mapping, optional
+        What opens the source again (`ltstore.sources.source_record`): kept in the split's settings, for a repair.
     progress : callable
         Called after every batch, and with 0 rows after a shard has been written.
 
@@ -162,7 +165,10 @@ def ingest(
         rows_per_shard=_shard_rows(
             rows_per_shard, split in store.splits and not append, rows.n_samples, encoder.identity.n_features
         ),
-        settings={"encoder_spec": encoder.spec},
+        settings={
+            "encoder_spec": encoder.spec,
+            **({} if source_record is None else {"source": dict(source_record)}),
+        },
         append=append,
     ) as writer:
         pending = writer.pending

@@ -15,6 +15,7 @@ from ltstore.sources.listing import ListSource, read_class_names
 from ltstore.sources.longtail import exp_cut, step_cut, stratified_holdout
 from ltstore.sources.opening import open_source
 from ltstore.sources.presence import check_present, none_there
+from ltstore.sources.record import moved_record, open_recorded, source_record
 from ltstore.sources.views import RelabelledSource, SelectedSource, read_indices, relabelled
 
 __all__ = [
@@ -29,12 +30,15 @@ __all__ = [
     "check_present",
     "decode_image",
     "exp_cut",
+    "moved_record",
     "none_there",
+    "open_recorded",
     "open_source",
     "read_class_names",
     "read_file",
     "read_indices",
     "relabelled",
+    "source_record",
     "step_cut",
     "stratified_holdout",
     "to_image",

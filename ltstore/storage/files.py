@@ -19,6 +19,8 @@ from ltstore.atomic import (
     check_no_link,
     clear_leftovers,
     fsync_directory,
+    remove_directory,
+    remove_leftovers,
     write_bytes,
 )
 from ltstore.errors import StoreFormatError, StoreReadError, StoreWriteError
@@ -137,6 +139,9 @@ class FileLocation(Location):
         except OSError as err:
             raise self._unwritable(err) from err
 
+    def remove_group(self, first: str) -> None:
+        remove_directory(self._path)
+
     def make_directory(self) -> None:
         try:
             self._path.mkdir(parents=True, exist_ok=True)
@@ -189,3 +194,6 @@ class FileLocation(Location):
 
     def clear_leftovers(self) -> None:
         clear_leftovers(self._path)
+
+    def remove_leftovers(self) -> list[str]:
+        return [str(leftover.relative_to(self._path)) for leftover in remove_leftovers(self._path)]

@@ -107,6 +107,13 @@ class Location(ABC):
         """Remove the file or object, durably; fine if there is none."""
 
     @abstractmethod
+    def remove_group(self, first: str) -> None:
+        """Remove all that lies below it, durably; fine if there is nothing.
+
+        Files vanish together. Objects vanish one by one, `first` before the others: the one that readers look for.
+        """
+
+    @abstractmethod
     def make_directory(self) -> None:
         """Make it a place for others, where that means anything."""
 
@@ -129,6 +136,10 @@ class Location(ABC):
     @abstractmethod
     def clear_leftovers(self) -> None:
         """Remove what killed writers of this very name have left."""
+
+    @abstractmethod
+    def remove_leftovers(self) -> list[str]:
+        """Remove those `leftovers` below it whose writer is known to be gone, and return their names."""
 
 
 Place = str | Path | Location

@@ -206,6 +206,14 @@ class ObjectLocation(Location):
         with self._writing():
             self.again(lambda: self._client.remove(self._key))
 
+    def remove_group(self, first: str) -> None:
+        (self / first).remove()
+        for name in self.child_names():
+            below = self / name
+            if below.exists():
+                below.remove()
+            below.remove_group(first)
+
     def clear_leftovers(self) -> None:
         """Do nothing: there are none."""
 
@@ -215,6 +223,10 @@ class ObjectLocation(Location):
 
     def check_no_link(self, root: Location) -> None:
         """Do nothing: there are no links."""
+
+    def remove_leftovers(self) -> list[str]:
+        """Return nothing: there are none."""
+        return []
 
     def make_directory(self) -> None:
         """Do nothing: there are no directories."""

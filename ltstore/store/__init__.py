@@ -4,13 +4,16 @@ Its one rule: what is there is whole. A shard appears with its commit record or 
 embedding keeps its place and says why, and nothing is overwritten. It is the only room that imports zarr,
 and only where arrays are created or laid out by someone else. docs/format.md specifies every byte.
 
-Start reading at `store` (create, open), then `writer` and `view`; `format`, `plan` and `shard` are pure.
+Start reading at `store` (create, open), then `writer` and `view`; `format`, `plan` and `shard` are pure. `check` looks
+for damage; `repair` mends it, by `split_repair` and what that calls.
 """
 
-from ltstore.store.check import Problem, VerifyReport, verify
+from ltstore.store.check import Problem, Repair, VerifyReport, verify
 from ltstore.store.format import FORMAT_VERSION
 from ltstore.store.info import store_info
+from ltstore.store.maker import Maker
 from ltstore.store.plan import ShardPlan, plan_shards
+from ltstore.store.repair import repair
 from ltstore.store.split import Split
 from ltstore.store.store import Store, create_store, is_store, open_or_create_store, open_store
 from ltstore.store.view import RowView
@@ -18,7 +21,9 @@ from ltstore.store.writer import SplitWriter
 
 __all__ = [
     "FORMAT_VERSION",
+    "Maker",
     "Problem",
+    "Repair",
     "RowView",
     "ShardPlan",
     "Split",
@@ -30,6 +35,7 @@ __all__ = [
     "open_or_create_store",
     "open_store",
     "plan_shards",
+    "repair",
     "store_info",
     "verify",
 ]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,8 +13,8 @@ import numpy as np
 
 from ltstore.atomic import TEMPORARY_SUFFIX
 from ltstore.errors import LtstoreError, StoreFormatError
-from ltstore.storage import Location, ObjectLocation, Place
-from ltstore.store import subsets
+from ltstore.storage import Location, ObjectLocation, Place, parallel_map
+from ltstore.store import quarantine, subsets
 from ltstore.store.format import (
     ARRAYS,
     COMPLETE,
@@ -40,12 +41,16 @@ from ltstore.store.generation import (
     read_commit,
 )
 from ltstore.store.parts import part_location
+from ltstore.store.plan import ShardPlan
 from ltstore.store.reader import open_array, shard_location, view_file
 from ltstore.store.shard import bad_chunks, read_index
 from ltstore.store.store import Store, open_store
 from ltstore.types import ByteArray, Progress, RowStatus, no_progress
 
+SHOWN_ENTRIES = 5
 SHOWN_MISSING = 1000
+MOST_BYTES = 256 << 20
+"""Most memory that shards which are fetched at once may take."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,10 +77,33 @@ class Problem:
     message: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Repair:
+    """One thing that a repair did; what does not apply is None.
+
+    Attributes
+    ----------
+    split, array, shard, rows
+        As in `Problem`.
+    action : str
+        "restored": byte for byte, from the rest of the store. "re-made": by what wrote the split. "lost": rows that
+        have no embedding, key or label any more. "quarantined": kept aside as it was found. "removed": a leftover.
+    message : str
+    """
+
+    split: str
+    array: str
+    shard: int | None = None
+    rows: tuple[int, int] | None = None
+    action: str
+    message: str
+
+
 @dataclass(kw_only=True)
 class VerifyReport:
-    """What `verify` looked at and found."""
+    """What `verify` looked at and found, and what `repair` did before."""
 
+    repaired: list[Repair] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     n_shards: int = 0
@@ -86,6 +114,14 @@ class VerifyReport:
     def ok(self) -> bool:
         """Whether there is no problem."""
         return not self.problems
+
+    def add(self, other: VerifyReport) -> None:
+        """Append what another report says."""
+        self.problems += other.problems
+        self.notes += other.notes
+        self.n_shards += other.n_shards
+        self.n_bytes += other.n_bytes
+        self.seconds += other.seconds
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values."""
@@ -113,40 +149,53 @@ def verify(path: Place, *, progress: Progress = no_progress) -> VerifyReport:
     Notes
     -----
     One pass over all bytes with SHA-256 (about 1.7 GB/s a core); chunk checksums are looked at only to say
-    where in a damaged file the damage lies. Memory: nothing is copied.
+    where in a damaged file the damage lies. Memory: nothing is copied of files; of an object store, shards are
+    fetched at once up to 256 MiB.
     """
     began = time.perf_counter()
     store = open_store(path)
-    report = VerifyReport()
-    _check_seal(report, "", "", store.location / GROUP_FILE)
-    paths = list(_split_locations(store))
-    if any(label.startswith("synthetic/") for label, _ in paths):
-        _check_seal(report, "", "", store.location / "synthetic" / GROUP_FILE)
-    for label, location in paths:
-        try:
-            where = location / GROUP_FILE
-            record = SplitRecord.from_json(read_attribute(where), str(where))
-            validate_name(location.name, "split")
-        except (LtstoreError, OSError) as err:
-            report.problems.append(Problem(split=shown_line(label), array="", message=shown_line(err)))
-            continue
-        _Checker(report, label, location, record, store.encoder.n_features, progress).run()
-        n_rows = record.n_rows
-        if later := later_generations(location):
-            _check_seal(report, label, GENERATIONS, location / GENERATIONS / GROUP_FILE)
-            n_rows = _check_generations(
-                report, label, location, record, later, store.encoder.n_features, progress
-            )
-        _check_subsets(report, label, location, n_rows)
-    report.notes += [
-        f"{_one_line(leftover)} was left by a writer that was killed; nothing reads it"
-        for leftover in store.location.leftovers()
-    ]
+    report = join_reports(store, check_splits(store, progress))
     report.seconds = time.perf_counter() - began
     return report
 
 
-def _split_locations(store: Store) -> Iterator[tuple[str, Location]]:
+def check_splits(store: Store, progress: Progress = no_progress) -> dict[str, VerifyReport]:
+    """Return what there is to say of each split."""
+    return {label: check_split(store, label, location, progress) for label, location in split_locations(store)}
+
+
+def join_reports(store: Store, splits: Mapping[str, VerifyReport]) -> VerifyReport:
+    """Return the report of a store from those of its splits."""
+    report = VerifyReport()
+    _check_seal(report, "", "", store.location / GROUP_FILE)
+    if any(label.startswith("synthetic/") for label in splits):
+        _check_seal(report, "", "", store.location / "synthetic" / GROUP_FILE)
+    for found in splits.values():
+        report.add(found)
+    report.notes += [
+        f"{_one_line(leftover)} was left by a writer that was killed; nothing reads it"
+        for leftover in store.location.leftovers()
+    ]
+    return report
+
+
+def check_split(store: Store, label: str, location: Location, progress: Progress = no_progress) -> VerifyReport:
+    """Return what there is to say of one split, or of any directory that is laid out as one."""
+    report = VerifyReport()
+    try:
+        where = location / GROUP_FILE
+        record = SplitRecord.from_json(read_attribute(where), str(where))
+        validate_name(location.name, "split")
+    except (LtstoreError, OSError) as err:
+        report.problems.append(Problem(split=shown_line(label), array="", message=shown_line(err)))
+        return report
+    _Checker(report, label, location, record, store.encoder.n_features, progress).run()
+    if not record.follows:
+        _check_subsets(report, label, location, _check_generations(report, label, location, record))
+    return report
+
+
+def split_locations(store: Store) -> Iterator[tuple[str, Location]]:
     """Every directory that is or was a split: a damaged zarr.json must not hide one."""
     for prefix in ("", "synthetic"):
         parent = store.location / prefix if prefix else store.location
@@ -156,7 +205,12 @@ def _split_locations(store: Store) -> Iterator[tuple[str, Location]]:
             entry = parent / name
             commits = (entry / "commits").child_names()
             if (entry / GROUP_FILE).exists() or any(commit.endswith(".json") for commit in commits):
-                yield f"{prefix}/{name}" if prefix else name, entry
+                label = f"{prefix}/{name}" if prefix else name
+                yield label, entry
+                for number in later_generations(entry):
+                    later = generation_location(entry, number)
+                    if (later / GROUP_FILE).exists() or (later / "commits").child_names():
+                        yield f"{label}/{GENERATIONS}/{later.name}", later
 
 
 def _one_line(message: str) -> str:
@@ -197,20 +251,10 @@ class _Checker:
         self._progress = progress
 
     def _problem(
-        self,
-        array: str,
-        message: str,
-        shard: int | None = None,
-        rows: tuple[int, int] | None = None,
-        chunk: int | None = None,
+        self, array: str, message: str, shard: int | None = None, rows: tuple[int, int] | None = None
     ) -> None:
         problem = Problem(
-            split=self._label,
-            array=shown_line(array),
-            shard=shard,
-            chunk=chunk,
-            rows=rows,
-            message=_one_line(message),
+            split=self._label, array=shown_line(array), shard=shard, rows=rows, message=_one_line(message)
         )
         self._report.problems.append(problem)
 
@@ -221,10 +265,11 @@ class _Checker:
             self._layout(array)
         commits = []
         shards, others = commit_shards(self._location, self._plan)
-        for shard in shards:
-            if (commit := self._commit(shard)) is not None:
-                commits.append(commit)
-                self._shard(commit)
+        for found in self._shards(shards):
+            self._report.add(found.report)
+            if found.commit is not None:
+                commits.append(found.commit)
+                self._progress(found.commit.stop - found.commit.start, {"read": found.report.seconds})
         if self._record.state == COMPLETE:
             self._missing(set(shards))
         for location in others:
@@ -237,6 +282,7 @@ class _Checker:
             self._problem(
                 "commits", f"the commit records of {self._location} are not those it was finished with"
             )
+        self._quarantine(commits)
 
     def _layout(self, array: str) -> None:
         """Whether an array is the one of the plan, laid out as it was written, whatever its seal says."""
@@ -265,31 +311,125 @@ class _Checker:
             self._problem("commits", message, shard, self._plan.shard_range(shard))
             shown += 1
 
-    def _commit(self, shard: int) -> CommitRecord | None:
-        location, rows = commit_location(self._location, shard), self._plan.shard_range(shard)
+    def _quarantine(self, commits: list[CommitRecord]) -> None:
+        if n_lost := sum(commit.failures.get(RowStatus.LOST.name, 0) for commit in commits):
+            self._report.notes.append(
+                f"{self._label} has lost {n_lost} embeddings that were damaged: a repair that has their source makes "
+                "them again"
+            )
+        if kept := quarantine.names(self._location):
+            self._report.notes.append(
+                f"{self._label} keeps {len(kept)} damaged things aside, which nothing reads: "
+                f"{', '.join(kept[:SHOWN_ENTRIES])}{', ...' if len(kept) > SHOWN_ENTRIES else ''} in "
+                f"{self._location / quarantine.DIRECTORY}"
+            )
+
+    def _shards(self, shards: Sequence[int]) -> Iterator[CheckedShard]:
+        """Look at shards, in order; several at once where they come over a network."""
+        at_once = self._location.n_parallel
+        if at_once > 1:
+            at_once = max(min(at_once, MOST_BYTES // max(_shard_bytes(self._location, self._plan), 1)), 1)
+        for start in range(0, len(shards), at_once):
+            yield from parallel_map(self._location, self._shard, shards[start : start + at_once])
+
+    def _shard(self, shard: int) -> CheckedShard:
+        return check_shard(self._label, self._location, self._record, shard)
+
+
+def _check_generations(report: VerifyReport, label: str, location: Location, first: SplitRecord) -> int:
+    """Check how the rows that were appended to a split follow each other; return the rows of all that is complete."""
+    digest, n_rows, expected = first.digest, first.n_rows, 1
+    numbers = later_generations(location)
+    if numbers:
+        _check_seal(report, label, GENERATIONS, location / GENERATIONS / GROUP_FILE)
+    for number in numbers:
+        place = generation_location(location, number)
+        name = f"{label}/{GENERATIONS}/{place.name}"
+        where = place / GROUP_FILE
         try:
-            commit = read_commit(self._location, self._plan, shard)
-            if not seal_holds(read_json(location)):
-                self._problem("commits", f"{location} is not as it was written", shard, rows)
-        except FileNotFoundError as err:
-            self._problem("commits", str(err), shard, rows)
-            return None
-        except (StoreFormatError, OSError) as err:
-            self._problem("commits", str(err), shard, rows)
-            return None
-        return commit
+            record = SplitRecord.from_json(read_attribute(where), str(where))
+        except FileNotFoundError:
+            if not (place / "commits").child_names():
+                report.notes.append(f"{name} was left by a writer that was killed; nothing reads it")
+            continue
+        except LtstoreError:  # said where the generation itself is looked at
+            continue
+        if (number, record.first_row, record.follows, record.dtype) != (expected, n_rows, digest, first.dtype):
+            message = (
+                f"{place} does not follow the {n_rows} rows before it: nothing reads it, or what comes after"
+            )
+            report.problems.append(Problem(split=name, array="", message=message))
+        if record.state == COMPLETE and number == expected:
+            digest, n_rows = next_digest(digest, record.digest), n_rows + record.n_rows
+            expected += 1
+    return n_rows
 
-    def _shard(self, commit: CommitRecord) -> None:
-        began = time.perf_counter()
-        before = len(self._report.problems)
+
+def _check_subsets(report: VerifyReport, label: str, location: Location, n_rows: int) -> None:
+    directory = location / "subsets"
+    found = [directory / name for name in subsets.directories(location)]
+    if found:
+        _check_seal(report, label, "subsets", directory / GROUP_FILE)
+    for entry in found:
+        array = f"subsets/{shown_line(entry.name)}"
+        if isinstance(entry, ObjectLocation) and not (entry / GROUP_FILE).exists():
+            report.notes.append(f"{array} of {label} was left by a writer that was killed")
+            continue
+        _check_seal(report, label, array, entry / GROUP_FILE)
+        try:
+            subsets.read(location, entry.name, n_rows)
+        except (LtstoreError, OSError) as err:
+            report.problems.append(Problem(split=label, array=array, message=_one_line(str(err))))
+
+
+def _shard_bytes(location: Location, plan: ShardPlan) -> int:
+    """Return what a shard takes in memory where it is fetched, from the first commit record that says so."""
+    for shard in commit_shards(location, plan)[0]:
+        with suppress(LtstoreError, OSError):
+            return sum(int(entry["n_bytes"]) for entry in read_commit(location, plan, shard).files.values())
+    return 0
+
+
+@dataclass(kw_only=True)
+class CheckedShard:
+    """What was found of one shard; `commit` is None where there is none to go by."""
+
+    report: VerifyReport
+    commit: CommitRecord | None = None
+
+
+def check_shard(label: str, location: Location, record: SplitRecord, shard: int) -> CheckedShard:
+    """Look at the commit record of a shard of a split and at the files that it names."""
+    began = time.perf_counter()
+    found = CheckedShard(report=VerifyReport())
+    checker = _ShardChecker(found.report, label, location, record.plan)
+    found.commit = checker.commit(shard, complete=record.state == COMPLETE)
+    if found.commit is not None:
         for name in FILES:
-            self._file(name, commit)
-        if len(self._report.problems) == before:
-            self._failures(commit)
-        self._report.n_shards += 1
-        self._progress(commit.stop - commit.start, {"read": time.perf_counter() - began})
+            checker.file(name, found.commit)
+        if not found.report.problems:
+            checker.failures(found.commit)
+        found.report.n_shards = 1
+    found.report.seconds = time.perf_counter() - began
+    return found
 
-    def _failures(self, commit: CommitRecord) -> None:
+
+class _ShardChecker:
+    def __init__(self, report: VerifyReport, label: str, location: Location, plan: ShardPlan) -> None:
+        self._report = report
+        self._label = label
+        self._location = location
+        self._plan = plan
+
+    def _problem(
+        self, array: str, message: str, shard: int, rows: tuple[int, int], chunk: int | None = None
+    ) -> None:
+        problem = Problem(
+            split=self._label, array=array, shard=shard, chunk=chunk, rows=rows, message=_one_line(message)
+        )
+        self._report.problems.append(problem)
+
+    def failures(self, commit: CommitRecord) -> None:
         """Whether a shard has as many failed rows as its record says."""
         rows = (commit.start, commit.stop)
         status = np.empty(commit.stop - commit.start, np.uint8)
@@ -299,13 +439,28 @@ class _Checker:
             self._problem("status", str(err), commit.shard, rows)
             return
         counts = np.bincount(status, minlength=256)
-        if commit.failures != {
-            s.name: int(counts[s]) for s in RowStatus if s is not RowStatus.OK and counts[s]
-        }:
+        known = [s for s in RowStatus if s is not RowStatus.OK]  # a later version may know more
+        same = all(commit.failures.get(s.name, 0) == counts[s] for s in known)
+        if not same or sum(commit.failures.values()) != counts[1:].sum():
             message = f"{commit_location(self._location, commit.shard)} counts other failures than status holds"
             self._problem("commits", message, commit.shard, rows)
 
-    def _file(self, name: str, commit: CommitRecord) -> None:
+    def commit(self, shard: int, *, complete: bool) -> CommitRecord | None:
+        location, rows = commit_location(self._location, shard), self._plan.shard_range(shard)
+        try:
+            commit = read_commit(self._location, self._plan, shard)
+            if not seal_holds(read_json(location)):
+                self._problem("commits", f"{location} is not as it was written", shard, rows)
+        except FileNotFoundError:
+            if complete:
+                self._problem("commits", f"{location} is missing though the split is complete", shard, rows)
+            return None
+        except (StoreFormatError, OSError) as err:
+            self._problem("commits", str(err), shard, rows)
+            return None
+        return commit
+
+    def file(self, name: str, commit: CommitRecord) -> None:
         split, rows = self._location, (commit.start, commit.stop)
         if name == "rows":
             location = part_location(split, commit.shard)
@@ -345,62 +500,3 @@ class _Checker:
             self._problem(name, message, commit.shard, (start, stop), chunk)
         if not bad:
             self._problem(name, f"{location} is whole but not the file that was written", commit.shard, rows)
-
-
-def _check_generations(
-    report: VerifyReport,
-    label: str,
-    location: Location,
-    first: SplitRecord,
-    numbers: list[int],
-    n_features: int,
-    progress: Progress,
-) -> int:
-    """Check the rows that were appended to a split; return the rows of all that is complete."""
-    digest, n_rows, expected = first.digest, first.n_rows, 1
-    for number in numbers:
-        place = generation_location(location, number)
-        name = f"{label}/{GENERATIONS}/{place.name}"
-        where = place / GROUP_FILE
-        try:
-            record = SplitRecord.from_json(read_attribute(where), str(where))
-        except FileNotFoundError:
-            if (place / "commits").child_names():
-                report.problems.append(Problem(split=name, array="", message=f"{where} is missing"))
-            else:
-                report.notes.append(f"{name} was left by a writer that was killed; nothing reads it")
-            continue
-        except LtstoreError as err:
-            report.problems.append(Problem(split=name, array="", message=str(err)))
-            continue
-        if (number, record.first_row, record.follows, record.dtype) != (expected, n_rows, digest, first.dtype):
-            message = (
-                f"{place} does not follow the {n_rows} rows before it: nothing reads it, or what comes after"
-            )
-            report.problems.append(Problem(split=name, array="", message=message))
-        _Checker(report, name, place, record, n_features, progress).run()
-        if record.state == COMPLETE and number == expected:
-            digest, n_rows = next_digest(digest, record.digest), n_rows + record.n_rows
-            expected += 1
-    return n_rows
-
-
-def _check_subsets(report: VerifyReport, label: str, location: Location, n_rows: int) -> None:
-    directory = location / "subsets"
-    found = [
-        directory / name
-        for name in directory.child_names()
-        if name != GROUP_FILE and not name.startswith(".") and not name.endswith(TEMPORARY_SUFFIX)
-    ]
-    if found:
-        _check_seal(report, label, "subsets", directory / GROUP_FILE)
-    for entry in found:
-        array = f"subsets/{shown_line(entry.name)}"
-        if isinstance(entry, ObjectLocation) and not (entry / GROUP_FILE).exists():
-            report.notes.append(f"{array} of {label} was left by a writer that was killed")
-            continue
-        _check_seal(report, label, array, entry / GROUP_FILE)
-        try:
-            subsets.read(location, entry.name, n_rows)
-        except (LtstoreError, OSError) as err:
-            report.problems.append(Problem(split=label, array=array, message=_one_line(str(err))))

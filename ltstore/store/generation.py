@@ -36,6 +36,11 @@ def generation_location(split: Location, number: int) -> Location:
     return split / GENERATIONS / f"{number:05d}" if number else split
 
 
+def split_of(location: Location) -> Location:
+    """Return the split that a generation is of, whose lock its writers take."""
+    return location.parent.parent if location.parent.name == GENERATIONS else location
+
+
 def later_generations(split: Location) -> list[int]:
     """Return the numbers of the generations beside the first, complete or not, ascending."""
     names = (split / GENERATIONS).child_names()

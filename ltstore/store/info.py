@@ -10,6 +10,7 @@ import numpy as np
 from ltstore.atomic import TEMPORARY_SUFFIX
 from ltstore.errors import LtstoreError
 from ltstore.storage import Place
+from ltstore.store import quarantine
 from ltstore.store.generation import Generation, generation_location, later_generations
 from ltstore.store.split import Split
 from ltstore.store.store import ArtefactKind, Store, open_store
@@ -88,6 +89,7 @@ def _split(split: Split) -> dict[str, Any]:
         "classes": class_summary(labels, len(split.class_names)),
         "source_digest": split.source_digest,
         "settings": split.settings,
+        "quarantine": quarantine.names(split.location),
         "subsets": {},
     }
     if split.complete:

@@ -113,16 +113,26 @@ def read_parts(split: Location, plan: ShardPlan, row_ids: IntArray, columns: Seq
 
 
 def _read_part(location: Location, n_rows: int, columns: Sequence[str]) -> Any:
-    """Return columns of one part: text as strings, the store's own columns of their types."""
+    return parse_part(view_file(location), n_rows, str(location), columns)
+
+
+def parse_part(data: ByteArray, n_rows: int, where: str, columns: Sequence[str] | None = None) -> Any:
+    """Return columns of a part, default all, as a pyarrow Table: the store's own of their types, text unfolded.
+
+    Raises
+    ------
+    StoreFormatError
+        It is no part of `n_rows` rows, has no such column, or claims to hold far more than it has bytes.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    data = view_file(location)
     try:
         found, chunks = read_footer(data.data)
         if found != n_rows:
-            raise StoreFormatError(f"{location} must have {n_rows} rows, found {found}: run verify")
-        folded = _check_pages(chunks, data.data, columns, n_rows)
+            raise StoreFormatError(f"{where} must have {n_rows} rows, found {found}: run verify")
+        wanted = sorted({chunk.path[0] for chunk in chunks}) if columns is None else columns
+        folded = _check_pages(chunks, data.data, wanted, n_rows)
         with pq.ParquetFile(
             pa.BufferReader(pa.py_buffer(data)),
             read_dictionary=folded,
@@ -130,23 +140,26 @@ def _read_part(location: Location, n_rows: int, columns: Sequence[str]) -> Any:
             thrift_container_size_limit=LIMIT_FOOTER_ITEMS,
         ) as part:
             known = part.schema_arrow.names
-            if missing := [name for name in columns if name not in known]:
+            wanted = known if columns is None else columns
+            if missing := [
+                name for name in (*wanted, *(COLUMNS if columns is None else ())) if name not in known
+            ]:
                 raise StoreFormatError(
-                    f"{location} has no column {shown(missing[0])}; it has {shown_line(', '.join(known))}"
+                    f"{where} has no column {shown(missing[0])}; it has {shown_line(', '.join(known))}"
                 )
-            table = part.read(columns=list(columns), use_threads=False).select(list(columns))
+            table = part.read(columns=list(wanted), use_threads=False).select(list(wanted))
             if table.num_rows != n_rows:
-                raise StoreFormatError(
-                    f"{location} must have {n_rows} rows, found {table.num_rows}: run verify"
-                )
-            for position, name in enumerate(columns):
+                raise StoreFormatError(f"{where} must have {n_rows} rows, found {table.num_rows}: run verify")
+            for position, name in enumerate(wanted):
                 if name in COLUMNS or name in folded:
                     table = table.set_column(position, name, _typed(table.column(name), name, len(data)))
+            if columns is None:
+                table.validate(full=True)
             return table
     except LtstoreError:
         raise
     except Exception as err:
-        raise StoreFormatError(f"cannot read {location}: {shown_line(err)}") from err
+        raise StoreFormatError(f"cannot read {where}: {shown_line(err)}") from err
 
 
 def _check_pages(

@@ -67,6 +67,16 @@ def encode_shard(rows: NDArray[Any], chunk_rows: int, n_chunks: int) -> Iterator
     yield _checksum(data)
 
 
+def index_of(n_present: int, n_chunks: int, chunk_bytes: int) -> ByteArray:
+    """Return the index, with its checksum, of a shard whose first chunks are there and lie end to end."""
+    stored = chunk_bytes + CHECKSUM_BYTES
+    entries = np.full((n_chunks, 2), ABSENT, "<u8")
+    entries[:n_present, 0] = np.arange(n_present, dtype=np.uint64) * np.uint64(stored)
+    entries[:n_present, 1] = stored
+    data = as_bytes(entries)
+    return np.concatenate([data, _checksum(data)])
+
+
 def _checksum(data: ByteArray) -> ByteArray:
     return as_bytes(np.array([crc32c(data)], "<u4"))
 

@@ -197,15 +197,11 @@ class Split:
 
     @cached_property
     def status(self) -> ByteArray:
-        """(n_rows,) uint8 `RowStatus`; 255 where the shard is not written yet. Read-only."""
-        return self._checked_status(self._column("status", "uint8", UNWRITTEN))
+        """(n_rows,) uint8; 255 where the shard is not written yet. Read-only.
 
-    def _checked_status(self, status: ByteArray) -> ByteArray:
-        known = np.isin(status, [*map(int, RowStatus), UNWRITTEN])
-        if not known.all():
-            raise StoreFormatError(
-                f"{self._location / 'status'} holds {status[~known][0]}, which is no row status"
-            )
+        A `RowStatus`, or the number of a reason that a later version knows: such rows have no embedding either.
+        """
+        status: ByteArray = self._column("status", "uint8", UNWRITTEN)
         return status
 
     def written(self) -> tuple[IntArray, IntArray, ByteArray]:
@@ -213,12 +209,13 @@ class Split:
 
         What is not written takes no memory, however many rows the plan has.
         """
+        status: ByteArray
         if self.complete:
             labels, status = self.labels, self.status  # first: they look whether there is room for so many rows
             return np.arange(self.n_rows), labels, status
         (first,) = self._generations
         labels = self._checked_labels(first.written("labels", "int64"))
-        status = self._checked_status(first.written("status", "uint8"))
+        status = first.written("status", "uint8")
         ids = [np.arange(commit.start, commit.stop) for commit in first.commits]
         return np.concatenate(ids) if ids else np.empty(0, np.int64), labels, status
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ltstore.atomic import encode_json
+from ltstore.atomic import TEMPORARY_SUFFIX, encode_json
 from ltstore.errors import ConfigError, StoreExistsError, StoreFormatError, StoreNotFoundError
 from ltstore.storage import Location, write_json
 from ltstore.store.format import (
@@ -39,6 +39,15 @@ def names(split: Location) -> tuple[str, ...]:
             if (directory / validate_name(name, "subset") / GROUP_FILE).exists():
                 found.append(name)
     return tuple(found)
+
+
+def directories(split: Location) -> list[str]:
+    """Return what lies below subsets/ and is or was a subset: a missing zarr.json must not hide one."""
+    return [
+        name
+        for name in (split / "subsets").child_names()
+        if name != GROUP_FILE and not name.startswith(".") and not name.endswith(TEMPORARY_SUFFIX)
+    ]
 
 
 def ids_digest(ids: IntArray) -> str:
@@ -105,10 +114,15 @@ def write(split: Location, name: str, ids: IntArray, settings: Mapping[str, Any]
         chunk = max(len(ids), 1)
         document = array_document((len(ids),), "int64", (chunk,), None)
         document["attributes"][ATTRIBUTE] = record.to_json()
-        files: dict[str, list[Any]] = {}
-        if len(ids):
-            data = as_bytes(np.ascontiguousarray(ids, "<i8"))
-            files["c/0"] = [data.data, crc32c(data).to_bytes(4, "little")]
-        location.write_group({**files, GROUP_FILE: [encode_json(seal(document))]})
+        write_ids(location, ids, seal(document))
     finally:
         lock.release()
+
+
+def write_ids(location: Location, ids: IntArray, document: Mapping[str, Any]) -> None:
+    """Write the files of a subset, given its zarr.json."""
+    files: dict[str, list[Any]] = {}
+    if len(ids):
+        data = as_bytes(np.ascontiguousarray(ids, "<i8"))
+        files["c/0"] = [data.data, crc32c(data).to_bytes(4, "little")]
+    location.write_group({**files, GROUP_FILE: [encode_json(document)]})

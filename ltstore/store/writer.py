@@ -39,15 +39,17 @@ from ltstore.store.format import (
     read_attribute,
 )
 from ltstore.store.generation import Generation, commit_location, commits_digest, read_commits
+from ltstore.store.held import read_held
 from ltstore.store.parts import encode_part, part_location
 from ltstore.store.plan import CHUNK_ROWS, ShardPlan
+from ltstore.store.quarantine import shard_entries
 from ltstore.store.reader import shard_location
 from ltstore.store.shard import as_bytes, encode_shard
 from ltstore.store.split import Split
 from ltstore.types import UNLABELLED, ByteArray, FloatArray, IntArray, RowStatus
 
 # Settings that say where things lay, not what they were: a resumed run may find them elsewhere.
-PLACES = ("encoder_spec",)
+PLACES = ("encoder_spec", "source")
 
 
 class SplitWriter:
@@ -73,6 +75,7 @@ class SplitWriter:
         location.make_directory()
         self._record = self._begin(wanted, auto_plan)
         self._done = set(read_commits(location, self._record.plan))
+        self._quarantined = shard_entries(location)
         self._guard = threading.Lock()
 
     def _begin(self, wanted: SplitRecord, auto_plan: bool) -> SplitRecord:
@@ -98,23 +101,10 @@ class SplitWriter:
 
     def _create(self, record: SplitRecord) -> None:
         """Lay out an empty split; its own zarr.json comes last, so a split exists whole or not at all."""
-        from ltstore.store.zarr_arrays import array_document
-
-        plan, n_features = record.plan, self._root.encoder.n_features
         directories = [self._location / name for name in (*ARRAYS, "rows", "commits")]
         for directory in (*directories, *(self._location / name / "c" for name in ARRAYS)):
             directory.make_directory()
-        for name, dtype, row_shape in (
-            ("embeddings", record.dtype, (n_features,)),
-            ("labels", "int64", ()),
-            ("status", "uint8", ()),
-        ):
-            document = array_document(
-                (plan.n_rows, *row_shape),
-                dtype,
-                (plan.chunk_rows, *row_shape),
-                (plan.rows_per_shard, *row_shape),
-            )
+        for name, document in array_documents(record, self._root.encoder.n_features).items():
             write_json(self._location / name / GROUP_FILE, document)
         for directory in (self._location, self._location.parent):
             directory.sync()
@@ -177,6 +167,10 @@ class SplitWriter:
             The shard is written already.
         StoreWriteError
             Disk full, no permission, ...: the shard stays pending, and the same call again may succeed.
+
+        Notes
+        -----
+        Rows of a shard in quarantine whose stored bytes are whole keep them: what is given here for them is not used.
         """
         began = time.perf_counter()
         start, stop = self.plan.shard_range(shard)
@@ -196,6 +190,10 @@ class SplitWriter:
             if len(values) != n:
                 raise DataError(f"{name} of shard {shard} must be {n} values, found {len(values)}")
         texts = list(errors)
+        if shard in self._quarantined:
+            held = read_held(self._quarantined[shard], self._record, shard, X.shape[1])
+            if held is not None:
+                X, reasons, texts = held.merge(X, reasons, texts)
         stored, zero_norm = _stored_rows(X, self._record.dtype, reasons, texts)
         part = encode_part(keys=keys, labels=y, status=reasons, errors=texts, extra=extra or {})
         columns: dict[str, NDArray[Any]] = {"embeddings": stored, "labels": y, "status": reasons}
@@ -274,6 +272,26 @@ class SplitWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def array_documents(record: SplitRecord, n_features: int) -> dict[str, dict[str, Any]]:
+    """Return the zarr.json of each array of a split, sealed."""
+    from ltstore.store.zarr_arrays import array_document
+
+    plan = record.plan
+    return {
+        name: array_document(
+            (plan.n_rows, *row_shape),
+            dtype,
+            (plan.chunk_rows, *row_shape),
+            (plan.rows_per_shard, *row_shape),
+        )
+        for name, dtype, row_shape in (
+            ("embeddings", record.dtype, (n_features,)),
+            ("labels", "int64", ()),
+            ("status", "uint8", ()),
+        )
+    }
 
 
 def differences(found: SplitRecord, wanted: SplitRecord, *, plan: bool = True) -> list[str]:

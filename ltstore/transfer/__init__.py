@@ -9,7 +9,7 @@ Start reading at `importing` (the way in) and `layouts` (which files make a sour
 
 from ltstore.transfer.adoption import AdoptedRows, adopt
 from ltstore.transfer.exporting import EXPORT_FORMATS, ExportReport, export_embeddings
-from ltstore.transfer.importing import ImportReport, import_embeddings
+from ltstore.transfer.importing import ImportReport, import_digest, import_embeddings
 from ltstore.transfer.layouts import IMPORT_FORMATS
 
 __all__ = [
@@ -20,5 +20,6 @@ __all__ = [
     "ImportReport",
     "adopt",
     "export_embeddings",
+    "import_digest",
     "import_embeddings",
 ]

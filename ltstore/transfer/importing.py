@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ltstore.errors import ConfigError, DataError
 from ltstore.sources.listing import read_class_names
+from ltstore.sources.record import source_record
 from ltstore.storage import Place, open_location
 from ltstore.store import SplitWriter, Store, is_store, open_or_create_store, open_store, plan_shards
 from ltstore.transfer.columns import resolve_labels
@@ -182,8 +183,7 @@ def import_embeddings(
     if append and dtype == "auto" and existing is not None and split in existing.splits:
         dtype = existing.split(split, allow_incomplete=True).dtype
     stored, reason = resolve_dtype(found.rows.dtype, dtype)
-    facts = [found.format, found.array, str(found.rows.dtype), *(str(part.n_rows) for part in found.rows.parts)]
-    digest = source_digest(facts, found.files, y)
+    digest = _digest(found, y)
     if rows_per_shard == "auto":
         rows_per_shard = _shard_rows(found.rows.n_rows, found.rows.n_features * np.dtype(stored).itemsize)
     store = open_or_create_store(path, encoder=identity, class_names=names)
@@ -195,7 +195,18 @@ def import_embeddings(
         source_digest=digest,
         dtype=stored,
         rows_per_shard=rows_per_shard,
-        settings={"import": {"format": found.format, "array": found.array}},
+        settings={
+            "import": {"format": found.format, "array": found.array},
+            "source": source_record(
+                Path(source).absolute(),
+                format=found.format,
+                array=array,
+                labels=labels,
+                keys=keys,
+                label_array=label_array,
+                key_array=key_array,
+            ),
+        },
         append=append,
     ) as writer:
         plan, pending = writer.plan, writer.pending
@@ -234,6 +245,35 @@ def import_embeddings(
         seconds=seconds,
         bytes_per_second=n_bytes / seconds,
     )
+
+
+def import_digest(
+    source: str | Path,
+    class_names: Sequence[str],
+    *,
+    format: str = "auto",  # noqa: A002 - as in import_embeddings
+    array: str | None = None,
+    labels: str | Path | None = None,
+    keys: str | Path | None = None,
+    label_array: str | None = None,
+    key_array: str | None = None,
+) -> str:
+    """Return the source digest that `import_embeddings` would give a split of these files and classes."""
+    wanted = Wanted(
+        array=array,
+        label_array=label_array,
+        key_array=key_array,
+        labels=None if labels is None else Path(labels),
+        keys=None if keys is None else Path(keys),
+    )
+    found = open_foreign(Path(source), format, wanted)
+    y, _ = resolve_labels(found.labels, found.rows.n_rows, class_names, found.labels_from)
+    return _digest(found, y)
+
+
+def _digest(found: Foreign, labels: IntArray) -> str:
+    facts = [found.format, found.array, str(found.rows.dtype), *(str(part.n_rows) for part in found.rows.parts)]
+    return source_digest(facts, found.files, labels)
 
 
 def resolve_dtype(found: np.dtype[Any], wanted: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""The steps a person takes, each one function: index, donors, query, sample, train, evaluate, predict, quickstart.
+"""The steps a person takes, each one function: index, donors, query, sample, train, evaluate, predict, repair, ...
 
 One rule: this room only connects the others. It opens a store, calls a room, and stores what came out with
 a record of what it was made from; formulas and formats live below. The command line is a thin face of it.
@@ -10,6 +10,7 @@ from ltstore.workflow.evaluation import EvaluateResult, compare, evaluate
 from ltstore.workflow.neighborhood import IndexResult, build_store_index, query_store, store_donors
 from ltstore.workflow.prediction import Prediction, predict
 from ltstore.workflow.quickstart import QuickstartResult, quickstart
+from ltstore.workflow.repairing import repair
 from ltstore.workflow.reporting import write_evaluation_report
 from ltstore.workflow.sampling import SampleResult, sample
 from ltstore.workflow.selection import Selection, select
@@ -34,6 +35,7 @@ __all__ = [
     "predict",
     "query_store",
     "quickstart",
+    "repair",
     "sample",
     "select",
     "store_donors",

@@ -10,7 +10,7 @@ from typing import Any
 
 from ltstore.encode import ingest, open_encoder
 from ltstore.linear import TrainSettings
-from ltstore.sources import open_source
+from ltstore.sources import open_source, source_record
 from ltstore.types import Donors
 from ltstore.workflow.evaluation import EvaluateResult, evaluate
 from ltstore.workflow.neighborhood import build_store_index, store_donors
@@ -87,7 +87,13 @@ def quickstart(
     for split in ("train", "test"):
         source = open_source("digits", split=split)
         announce(f"ingest     {source.n_samples:,} {split} images of handwritten digits -> {store_path}")
-        ingest(source, open_encoder("pixels", source=source), store_path, split)
+        ingest(
+            source,
+            open_encoder("pixels", source=source),
+            store_path,
+            split,
+            source_record=source_record("digits", split=split),
+        )
     subset = f"lt{imbalance:g}" if seed == 0 else f"lt{imbalance:g}-seed{seed}"
     make_subset(store_path, subset, rule="exp", imbalance=imbalance, seed=seed)
     selection = select(store_path, "train", subset)

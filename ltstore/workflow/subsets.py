@@ -9,7 +9,7 @@ import numpy as np
 from ltstore.errors import ConfigError
 from ltstore.sources.longtail import exp_cut, step_cut, stratified_holdout
 from ltstore.storage import Place
-from ltstore.store import Store, open_store
+from ltstore.store import Split, Store, open_store
 from ltstore.types import IntArray
 
 SUBSET_RULES = ("exp", "step", "file", "holdout")
@@ -56,28 +56,46 @@ def make_subset(
     ------
     ConfigError, StoreExistsError, StoreNotFoundError
     """
+    opened = store if isinstance(store, Store) else open_store(store)
+    target = opened.split(split)
+    chosen = choose_rows(
+        target, name, rule=rule, imbalance=imbalance, fraction=fraction, of=of, indices=indices, seed=seed
+    )
+    settings: dict[str, object] = {"rule": rule, "of": of, "seed": seed}
+    if rule == "holdout":
+        settings["fraction"] = fraction
+    elif rule != "file":
+        settings["imbalance"] = imbalance
+    for subset_name, row_ids in chosen.items():
+        target.add_subset(subset_name, row_ids, settings=settings)
+    return chosen
+
+
+def choose_rows(
+    target: Split,
+    name: str,
+    *,
+    rule: str,
+    imbalance: float = 100.0,
+    fraction: float = 0.2,
+    of: str | None = None,
+    indices: Sequence[int] | IntArray | None = None,
+    seed: int = 0,
+) -> dict[str, IntArray]:
+    """Return the rows that `make_subset` would store, by the name of their subset; nothing is written."""
     if rule not in SUBSET_RULES:
         raise ConfigError(f"unknown rule {rule!r}; known: {', '.join(SUBSET_RULES)}")
     if (indices is None) == (rule == "file"):
         raise ConfigError("rule 'file' needs row ids, and only it takes them")
     if rule == "file" and of is not None:
         raise ConfigError("rule 'file' takes row ids of the split as they are: leave `of` out")
-    opened = store if isinstance(store, Store) else open_store(store)
-    target = opened.split(split)
     rows = target.rows(of)
-    settings: dict[str, object] = {"rule": rule, "of": of, "seed": seed}
     if rule == "file":
         # Given ids are taken as they are: a row without an embedding stays in the list and out of the rows.
-        chosen = {name: np.sort(np.asarray(indices, np.int64))}
-    elif rule == "holdout":
-        settings["fraction"] = fraction
+        return {name: np.sort(np.asarray(indices, np.int64))}
+    if rule == "holdout":
         rest, held = stratified_holdout(rows.labels, fraction, seed=seed)
-        chosen = {name: rows.row_ids[np.sort(held)], f"{name}-rest": rows.row_ids[np.sort(rest)]}
-    else:
-        settings["imbalance"] = imbalance
-        cut = exp_cut if rule == "exp" else step_cut
-        positions = cut(rows.labels, imbalance, n_classes=len(opened.class_names), seed=seed)
-        chosen = {name: rows.row_ids[np.sort(positions)]}
-    for subset_name, row_ids in chosen.items():
-        target.add_subset(subset_name, row_ids, settings=settings)
-    return chosen
+        return {name: rows.row_ids[np.sort(held)], f"{name}-rest": rows.row_ids[np.sort(rest)]}
+    cut = exp_cut if rule == "exp" else step_cut
+    positions = cut(rows.labels, imbalance, n_classes=len(target.class_names), seed=seed)
+    return {name: rows.row_ids[np.sort(positions)]}

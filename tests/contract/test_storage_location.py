@@ -103,6 +103,12 @@ def test_a_group_replaces_all_there_was(make: Callable[[], Location]) -> None:
     assert ((place / "c" / "0").read(), (place / "zarr.json").read()) == (b"123", b"{}")
     place.write_group({"c/0": [b"4"], "zarr.json": [b"[]"]})
     assert ((place / "c" / "0").read(), (place / "zarr.json").read()) == (b"4", b"[]")
+    place.remove_group("zarr.json")
+    assert not (place / "c" / "0").exists()
+    if isinstance(place, FileLocation) or str(place).startswith("s3://"):  # fsspec keeps empty directories
+        assert place.parent.child_names() == []
+    place.remove_group("zarr.json")  # fine if there is nothing
+    assert place.parent.remove_leftovers() == []
 
 
 def test_one_writer_at_a_time(make: Callable[[], Location]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ltstore.atomic import atomic_directory, atomic_file, write_json
+from ltstore.atomic import _HOST, atomic_directory, atomic_file, remove_leftovers, write_json
 from ltstore.errors import StoreWriteError
 
 
@@ -38,3 +38,28 @@ def test_an_unwritable_place_is_one_named_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreWriteError, match="cannot write"):
         write_json(tmp_path / "file" / "x.json", {})
+
+
+def test_leftovers_of_the_dead_go_and_those_of_the_living_stay(tmp_path: Path) -> None:
+    dead = f"{_HOST}-{2**22 + 1}-0123abcd.tmp"  # above the largest process id
+    for name in (
+        f"d/a.json.{dead}",
+        f"d/model.{dead}/f",
+        f"d/whole.old.{dead}/f",
+        f"d/half.gone.{dead}/f",
+        "d/0.tmp",
+        f"d/b.json.{_HOST}-1-0123abcd.tmp",
+        f"d/c.json.00000000-{2**22 + 1}-0123abcd.tmp",
+        "d/e.json",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    removed = [path.name for path in remove_leftovers(tmp_path)]
+    assert removed == ["0.tmp", f"a.json.{dead}", f"half.gone.{dead}", f"model.{dead}"]
+    left = {path.name for path in (tmp_path / "d").iterdir()}
+    assert left == {
+        "whole",  # put back: its writer died before the new one had its name
+        f"b.json.{_HOST}-1-0123abcd.tmp",
+        f"c.json.00000000-{2**22 + 1}-0123abcd.tmp",
+        "e.json",
+    }

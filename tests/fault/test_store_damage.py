@@ -15,6 +15,7 @@ import pytest
 from ltstore.errors import ChecksumMismatchError, LtstoreError, StoreFormatError, StoreNotFoundError
 from ltstore.store import open_store, verify
 from ltstore.store.format import GROUP_FILE, group_document
+from support.memory import in_memory
 from support.stores import begin, made_store, write_pending
 
 
@@ -241,3 +242,28 @@ def test_what_is_not_a_store(tmp_path: Path) -> None:
     (tmp_path / GROUP_FILE).write_text(json.dumps(group_document({"format_version": 99})))
     with pytest.raises(StoreFormatError, match="upgrade"):
         open_store(tmp_path)
+
+
+def test_shards_that_are_looked_at_at_once_are_reported_in_order(tmp_path: Path) -> None:
+    store = made_store(tmp_path / "s", 60, 8)
+    directory = store.path / "train"
+    for name in (
+        "rows/part-00006.parquet",
+        "status/c/1",
+        "embeddings/c/6/0",
+        "labels/c/1",
+        "commits/00004.json",
+    ):
+        (directory / name).write_bytes((directory / name).read_bytes()[:-9])
+    place = in_memory(store.path)
+    there, here = verify(place), verify(store.path)
+    found = [(p.shard, p.array, p.rows) for p in there.problems]
+    assert found == [(p.shard, p.array, p.rows) for p in here.problems]
+    assert [p[:2] for p in found] == [
+        (1, "labels"),
+        (1, "status"),
+        (4, "commits"),
+        (6, "embeddings"),
+        (6, "rows"),
+    ]
+    assert (there.n_shards, there.n_bytes) == (here.n_shards, here.n_bytes)

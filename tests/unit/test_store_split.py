@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ def test_float32_holds_what_float16_does_not(tmp_path: Path) -> None:
         ({"labels": np.full(8, 4)}, LabelError, "label 4 of row 0"),
         ({"labels": np.full(8, -2)}, LabelError, "label -2"),
         ({"labels": np.zeros(8)}, DataError, "8 integers"),
-        ({"status": np.full(8, 6)}, DataError, "RowStatus"),
+        ({"status": np.full(8, 7)}, DataError, "RowStatus"),
         ({"status": np.zeros(7, int)}, DataError, "RowStatus"),
         ({"keys": ["a"]}, DataError, "keys of shard 0 must be 8"),
         ({"keys": [1] * 8}, DataError, "'key' cannot be stored"),
@@ -366,3 +367,20 @@ def test_info_shows_it_all(tmp_path: Path) -> None:
     assert test["classes"]["labelled"] + test["classes"]["unlabelled"] == 4
     assert info["indexes"] == ["train-flat"]
     assert info["encoder"]["digest"] == identity().digest
+
+
+def test_a_status_of_a_later_version_is_a_row_without_an_embedding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Later(IntEnum):
+        OK = 0
+        FADED = 77
+
+    monkeypatch.setattr("ltstore.store.writer.RowStatus", Later)
+    X = np.ones((3, 5), np.float32)
+    with begin(new_store(tmp_path / "s"), 3) as writer:
+        writer.write_shard(0, **one_shard(X, status=[0, 77, 0]))
+        split = writer.finish()
+    assert split.failures() == {"FADED": 1}
+    assert split.rows().row_ids.tolist() == [0, 2]
+    assert verify(tmp_path / "s").ok
