@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltstore.errors import IncompleteStoreError, StoreFormatError
-from ltstore.storage import Location, parallel_map
+from ltstore.storage import Location, parallel_map, write_json
 from ltstore.store.bounds import check_room
 from ltstore.store.format import (
     COMPLETE,
@@ -20,6 +21,7 @@ from ltstore.store.format import (
     CommitRecord,
     SplitRecord,
     digest_of,
+    group_document,
     read_attribute,
     read_json,
 )
@@ -51,6 +53,30 @@ def later_generations(split: Location) -> list[int]:
 def next_digest(before: str, digest: str) -> str:
     """Return the digest of a split with one more generation of that digest."""
     return digest_of([before, digest])
+
+
+def relink(split: Location) -> list[str]:
+    """Have each generation follow the digest that the one before it has, where a repair changed that.
+
+    Returns the names of those that were told. Only generations whose rows begin where those before them end.
+    """
+    told: list[str] = []
+    try:
+        first = SplitRecord.from_json(read_attribute(split / GROUP_FILE), str(split))
+        digest, n_rows = first.digest, first.n_rows
+        for number in later_generations(split):
+            where = generation_location(split, number) / GROUP_FILE
+            record = SplitRecord.from_json(read_attribute(where), str(where))
+            if not digest or record.first_row != n_rows or record.state != COMPLETE:
+                break
+            if record.follows != digest:
+                record = replace(record, follows=digest)
+                write_json(where, group_document(record.to_json()))
+                told.append(where.parent.name)
+            digest, n_rows = next_digest(digest, record.digest), n_rows + record.n_rows
+    except (StoreFormatError, FileNotFoundError):  # said where it is looked at
+        pass
+    return told
 
 
 def commit_location(split: Location, shard: int) -> Location:

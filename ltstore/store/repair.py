@@ -6,11 +6,10 @@ Here a whole store; `split_repair` has the steps of one split, `subset_repair` t
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import Any
 
 from ltstore.errors import LtstoreError, StoreFormatError
-from ltstore.storage import Location, Place, open_location, write_json
+from ltstore.storage import Location, Place, open_location
 from ltstore.store.check import (
     Problem,
     Repair,
@@ -20,17 +19,8 @@ from ltstore.store.check import (
     join_reports,
     split_locations,
 )
-from ltstore.store.format import (
-    COMPLETE,
-    GROUP_FILE,
-    LIMIT_ROOT_BYTES,
-    SplitRecord,
-    group_document,
-    read_attribute,
-    read_json,
-    seal_holds,
-)
-from ltstore.store.generation import GENERATIONS, generation_location, later_generations, next_digest
+from ltstore.store.format import GROUP_FILE, LIMIT_ROOT_BYTES, read_attribute, read_json, seal_holds
+from ltstore.store.generation import GENERATIONS, relink
 from ltstore.store.maker import Maker, NoMaker
 from ltstore.store.restoring import FLIPPED, restore_group, restore_record
 from ltstore.store.split_repair import SplitRepair
@@ -89,38 +79,18 @@ def repair(place: Place, *, maker: Maker | None = None, progress: Progress = no_
         if found[label].problems or len(done) > n_before:
             found[label] = check_split(store, label, location, progress)
         notes += mending.notes
-    for name in dict.fromkeys(label.partition(f"/{GENERATIONS}/")[0] for label, _ in splits):
-        if _relink(name, dict(splits)[name], done):
-            found |= {label: check_split(store, label, location) for label, location in splits if label == name}
+    for label, location in splits:
+        if f"/{GENERATIONS}/" not in label and (again := relink(location)):
+            message = "it follows the rows before it as they are after the repair"
+            names = [f"{label}/{GENERATIONS}/{name}" for name in again]
+            done += [Repair(split=name, array="", action="restored", message=message) for name in names]
+            found[label] = check_split(store, label, location)
     report = join_reports(store, found)
     report.problems += failures
     report.repaired = done
     report.notes += notes
     report.seconds = time.perf_counter() - began
     return report
-
-
-def _relink(label: str, split: Location, done: list[Repair]) -> bool:
-    """Have each generation of a split follow the digest that the one before it has now; return whether one did not."""
-    linked = False
-    try:
-        first = SplitRecord.from_json(read_attribute(split / GROUP_FILE), label)
-        digest, n_rows = first.digest, first.n_rows
-        for number in later_generations(split):
-            where = generation_location(split, number) / GROUP_FILE
-            record = SplitRecord.from_json(read_attribute(where), str(where))
-            if not digest or record.first_row != n_rows or record.state != COMPLETE:
-                break
-            if record.follows != digest:
-                record, linked = replace(record, follows=digest), True
-                write_json(where, group_document(record.to_json()))
-                message = "it follows the rows before it as they are after the repair"
-                name = f"{label}/{GENERATIONS}/{where.parent.name}"
-                done.append(Repair(split=name, array="", action="restored", message=message))
-            digest, n_rows = next_digest(digest, record.digest), n_rows + record.n_rows
-    except (StoreFormatError, FileNotFoundError):
-        pass
-    return linked
 
 
 def _restore_root(location: Location, done: list[Repair]) -> None:

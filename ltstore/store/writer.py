@@ -38,7 +38,7 @@ from ltstore.store.format import (
     group_document,
     read_attribute,
 )
-from ltstore.store.generation import Generation, commit_location, commits_digest, read_commits
+from ltstore.store.generation import Generation, commit_location, commits_digest, read_commits, relink, split_of
 from ltstore.store.held import read_held
 from ltstore.store.parts import encode_part, part_location
 from ltstore.store.plan import CHUNK_ROWS, ShardPlan
@@ -258,6 +258,7 @@ class SplitWriter:
             digest = commits_digest(list(commits.values()))
             self._record = replace(self._record, state=COMPLETE, digest=digest)
             write_json(self._location / GROUP_FILE, group_document(self._record.to_json()))
+            relink(split_of(self._location))  # rows after it were appended, if this is a repair
         self.close()
         return self._finished()
 

@@ -22,7 +22,7 @@ from ltstore.errors import (
     StoreWriteError,
 )
 from ltstore.rows import iter_blocks
-from ltstore.store import Store, create_store, open_store, store_info, verify
+from ltstore.store import Store, create_store, open_store, repair, store_info, verify
 from ltstore.store.format import GROUP_FILE, seal
 from ltstore.types import Rows, RowStatus
 from support.object_server import ObjectServer
@@ -299,3 +299,47 @@ def test_from_the_shell(shell: Shell, tmp_path: Path) -> None:
         open_store(imported).split("train").rows(normalize=False).read(0, 12)[:, 0].tolist()
         == [1] * 7 + [2] * 5
     )
+
+
+def flip(path: Path, at: int, n_bytes: int = 3) -> None:
+    data = bytearray(path.read_bytes())
+    for where in range(at, at + n_bytes):
+        data[where] ^= 255
+    path.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_salvaged_generation_keeps_those_after_it(tmp_path: Path, number: int) -> None:
+    """What is lost changes a digest; the generations that follow it then follow the new one."""
+    store = made(tmp_path / "s")
+    before = store.split("train")
+    place = store.path / "train" / ("" if not number else f"generations/{number:05d}")
+    flip(place / "embeddings" / "c" / "1" / "0", 8)
+    assert len(verify(store.path).problems) == 1
+    report = repair(store.path)
+    assert report.ok, report.problems
+    assert any(each.action == "lost" for each in report.repaired)
+    after = open_store(store.path).split("train")
+    assert after.n_rows == before.n_rows
+    lost = np.flatnonzero(after.status == RowStatus.LOST)
+    start = after.generations[number].first_row + 8
+    assert set(lost) <= set(range(start, start + 8))
+    assert after.digest != before.digest
+    np.testing.assert_array_equal(after.labels, before.labels)
+    assert after.keys(range(N_ALL)) == before.keys(range(N_ALL))
+    assert repair(store.path).repaired == []
+
+
+def test_a_damaged_generation_is_made_again_from_its_source(shell: Shell, tmp_path: Path) -> None:
+    store = tmp_path / "d.zarr"
+    shell.ok("ingest", "digits", store)
+    shell.ok("ingest", "digits", store, "--limit", "100", "--append")
+    shell.ok("ingest", "digits", store, "--limit", "50", "--append")
+    before = tree(store)
+    flip(store / "train" / "generations" / "00001" / "embeddings" / "c" / "0" / "0", 5000)
+    assert shell("verify", store).code == 1
+    done = shell.ok("verify", store, "--repair", "--json").json
+    assert done["ok"]
+    assert any(each["action"] == "re-made" for each in done["repaired"])
+    now = {name: data for name, data in tree(store).items() if "quarantine" not in name}
+    assert now == before
