@@ -65,7 +65,7 @@ def build_store_index(
     started = time.perf_counter()
     index = build_index(selection.rows, kind=kind, metric=metric, device=device, progress=progress)
     settings = {"kind": index.kind, "metric": metric}
-    check_no_link(selection.store.path, selection.index_path.parent)
+    check_no_link(selection.store.artefact_location("indexes").path.parent, selection.index_path.parent)
     index.save(selection.index_path, record("index", settings=settings, made_from=selection.made_from))
     return IndexResult(
         path=str(selection.index_path),

@@ -90,7 +90,7 @@ class Selection:
             logger.info("class moments of %s are made anew: %s", self.name, err)
         moments = self._updated(path, progress) or class_moments(self.rows, progress=progress)
         try:
-            check_no_link(self.store.path, path.parent)
+            check_no_link(self.store.artefact_location("stats").path.parent, path.parent)
             save_moments(
                 moments,
                 path,
