@@ -100,6 +100,7 @@ def _record(case: Case, size: Size, workload: Workload, candidate: str) -> Recor
         "subject": workload.candidates[0].name if workload.candidates else "",
         "kind": workload.kind,
         "unit": workload.unit,
+        "unit_bytes": workload.unit_bytes,
         "clock": case.clock,
         "settings": {**workload.settings, "cores": case.cores},
         "machine": machine.machine(),

@@ -34,6 +34,14 @@ def seconds(value: float) -> str:
     return f"{number(value * 1e9)} ns"
 
 
+def rates(record: Record) -> tuple[str, str]:
+    """Return how much was done a second, in units and in GB/s; "" where that says nothing."""
+    per_second = record.get("work", 0) / record["seconds"]["p50"] if record["kind"] == "speed" else 0
+    unit, n_bytes = record["unit"], record.get("unit_bytes")
+    rate = f"{number(per_second)} {unit}/s" if per_second and unit != "bytes" else ""
+    return rate, number(per_second * n_bytes / 1e9) if per_second and n_bytes else ""
+
+
 def cases(found: Sequence[Case]) -> None:
     """Print every case with its definition."""
     width = max(len(case.name) for case in found)
@@ -64,7 +72,7 @@ class LiveTable:
         grid = Table(
             title=self._title(self._rows[0]), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
         )
-        for name in ("candidate", "seconds", "peak MB", "ratio", "p20..p80", "aim", ""):
+        for name in ("candidate", "seconds", "rate", "GB/s", "peak MB", "ratio", "p20..p80", "aim", ""):
             grid.add_column(name, justify="left" if name == "candidate" else "right")
         for record in self._rows:
             grid.add_row(*_cells(record))
@@ -82,11 +90,12 @@ def _cells(record: Record) -> tuple[str, ...]:
     why = record.get("skipped") or record.get("refused")
     if why:
         word = "skipped" if record.get("skipped") else "REFUSED"
-        return (record["candidate"], "", "", "", "", "", f"{word}: {why}")
+        return (record["candidate"], "", "", "", "", "", "", "", f"{word}: {why}")
     ratio, aim, peak = record["ratio"], record["aim"], record["peak_bytes"]
     return (
         record["candidate"],
         seconds(record["seconds"]["p50"]),
+        *rates(record),
         "" if peak is None else f"{peak / 1e6:,.0f}",
         "" if ratio is None else number(ratio["p50"]),
         "" if ratio is None else f"{number(ratio['p20'])}..{number(ratio['p80'])}",

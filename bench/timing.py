@@ -63,6 +63,8 @@ class Workload:
         answer says / those of the candidate's, lower is better.
     unit : str
         What `work` counts.
+    unit_bytes : int, optional
+        Bytes of one of them, where a rate in GB/s says something.
     settings : mapping
         Sizes and whatever else decides the figure; JSON values.
     skipped : mapping of str to str
@@ -74,6 +76,7 @@ class Workload:
     check: Callable[[str, Any], None]
     kind: Kind = "speed"
     unit: str = "rows"
+    unit_bytes: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
 

@@ -76,6 +76,7 @@ def build(size: Size) -> Iterator[Workload]:
             ),
             check=check,
             unit="bytes",
+            unit_bytes=1,
             settings={"n_samples": n_rows, "n_features": n_features, "dtype": "float16"},
         )
 

@@ -42,6 +42,7 @@ def build(size: Size) -> Iterator[Workload]:
             variant=f"{n_taken} sorted rows",
             candidates=(
                 Candidate(name="ltstore mapped take", run=mapped, work=n_taken),
+                Candidate(name="np.take in memory", run=lambda: rows[ids], work=n_taken),
                 *(
                     Candidate(
                         name=peer, run=read, work=n_taken, peer=peer, aim=AIMS[peer][0], stretch=AIMS[peer][1]
@@ -50,6 +51,7 @@ def build(size: Size) -> Iterator[Workload]:
                 ),
             ),
             check=check,
+            unit_bytes=2 * n_features,
             settings={"n_samples": n_rows, "n_features": n_features, "n_taken": n_taken, "dtype": "float16"},
             skipped=skipped,
         )

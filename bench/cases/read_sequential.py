@@ -45,6 +45,7 @@ def build(size: Size) -> Iterator[Workload]:
                 Candidate(name="np.copyto in memory", run=copied, work=n_rows, aim=0.8, stretch=0.95),
             ),
             check=check,
+            unit_bytes=2 * n_features,
             settings={"n_samples": n_rows, "n_features": n_features, "dtype": "float16"},
         )
 

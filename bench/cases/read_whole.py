@@ -39,12 +39,14 @@ def build(size: Size) -> Iterator[Workload]:
             variant="float16",
             candidates=(
                 Candidate(name="ltstore mapped read", run=mapped, work=n_rows),
+                Candidate(name="memcpy (np.copy)", run=rows.copy, work=n_rows),
                 *(
                     Candidate(name=peer, run=read, work=n_rows, peer=peer, aim=AIM)
                     for peer, read in readers.items()
                 ),
             ),
             check=check,
+            unit_bytes=2 * n_features,
             settings={"n_samples": n_rows, "n_features": n_features, "dtype": "float16"},
             skipped=skipped,
         )

@@ -117,9 +117,16 @@ def commit_shards(split: Location, plan: ShardPlan) -> tuple[list[int], list[Loc
 
 def read_commits(split: Location, plan: ShardPlan) -> dict[int, CommitRecord]:
     """Return the commit records that are there, by shard."""
+
+    def read(shard: int) -> CommitRecord | None:
+        try:
+            return read_commit(split, plan, shard)
+        except FileNotFoundError:  # a link to nothing, or withdrawn in this moment
+            return None
+
     shards, _ = commit_shards(split, plan)
-    commits = parallel_map(split, lambda shard: read_commit(split, plan, shard), shards)
-    return dict(zip(shards, commits, strict=True))
+    found = zip(shards, parallel_map(split, read, shards), strict=True)
+    return {shard: commit for shard, commit in found if commit is not None}
 
 
 def commits_digest(commits: Sequence[CommitRecord]) -> str:
