@@ -949,3 +949,17 @@ def test_a_file_cut_short_while_it_is_open(chunked: Path) -> None:
             read()
     file.write_bytes(whole)
     assert np.array_equal(rows.read(0, 10), first)
+
+
+def test_text_that_is_no_text_any_more_is_named(store: Path) -> None:
+    """A flipped byte in an uncompressed page of keys: Parquet has no checksum that would tell."""
+    import pyarrow.parquet as pq
+
+    part = store / "train" / "rows" / "part-00000.parquet"
+    pq.write_table(pq.read_table(part), part, compression="none", use_dictionary=False)
+    data = part.read_bytes()
+    at = data.index(b"image/")
+    part.write_bytes(data[:at] + b"\xff" + data[at + 1 :])
+    with pytest.raises(StoreFormatError, match="part-00000"):
+        open_store(store).split("train").keys([0])
+    assert not verify(store).ok
