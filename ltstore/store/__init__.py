@@ -5,15 +5,14 @@ embedding keeps its place and says why, and nothing is overwritten. It is the on
 and only where arrays are created or laid out by someone else. docs/format.md specifies every byte.
 
 Start reading at `store` (create, open), then `writer` and `view`; `format`, `plan` and `shard` are pure. `check` looks
-for damage; `repair` mends it, by `split_repair` and what that calls.
+for damage; `repairing` mends it.
 """
 
 from ltstore.store.check import Problem, Repair, VerifyReport, verify
 from ltstore.store.format import FORMAT_VERSION
 from ltstore.store.info import store_info
-from ltstore.store.maker import Maker
 from ltstore.store.plan import ShardPlan, plan_shards
-from ltstore.store.repair import repair
+from ltstore.store.repairing import Maker, repair
 from ltstore.store.split import Split
 from ltstore.store.store import Store, create_store, is_store, open_or_create_store, open_store
 from ltstore.store.view import RowView

@@ -8,8 +8,8 @@ import json
 import numpy as np
 import pytest
 
-from ltstore.store.bitflip import mend_chunk, mend_digested, mend_json
 from ltstore.store.format import seal, seal_holds
+from ltstore.store.repairing.bitflip import mend_chunk, mend_digested, mend_json
 from ltstore.store.shard import crc32c
 
 

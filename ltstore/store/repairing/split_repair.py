@@ -37,12 +37,12 @@ from ltstore.store.format import (
 )
 from ltstore.store.generation import commit_location, commits_digest, read_commit, read_commits, split_of
 from ltstore.store.held import lost_text, read_held
-from ltstore.store.maker import Maker, is_outage
 from ltstore.store.parts import parse_part, part_location
-from ltstore.store.restoring import FLIPPED, locked, rebuild_commit, restore_file, restore_record
+from ltstore.store.repairing.maker import Maker, is_outage
+from ltstore.store.repairing.restoring import FLIPPED, locked, rebuild_commit, restore_file, restore_record
+from ltstore.store.repairing.subset_repair import SubsetRepair
 from ltstore.store.split import Split
 from ltstore.store.store import Store
-from ltstore.store.subset_repair import SubsetRepair
 from ltstore.store.writer import SplitWriter, array_documents
 from ltstore.types import RowStatus
 

@@ -21,9 +21,9 @@ from ltstore.store.check import (
 )
 from ltstore.store.format import GROUP_FILE, LIMIT_ROOT_BYTES, read_attribute, read_json, seal_holds
 from ltstore.store.generation import GENERATIONS, relink
-from ltstore.store.maker import Maker, NoMaker
-from ltstore.store.restoring import FLIPPED, restore_group, restore_record
-from ltstore.store.split_repair import SplitRepair
+from ltstore.store.repairing.maker import Maker, NoMaker
+from ltstore.store.repairing.restoring import FLIPPED, restore_group, restore_record
+from ltstore.store.repairing.split_repair import SplitRepair
 from ltstore.store.store import open_store
 from ltstore.types import Progress, no_progress
 

@@ -17,12 +17,12 @@ import numpy as np
 
 from ltstore.errors import StoreFormatError
 from ltstore.storage import Location, write_json
-from ltstore.store.bitflip import MOST_JSON_BYTES, mend_chunk, mend_digested, mend_json
 from ltstore.store.check import Repair
 from ltstore.store.format import FILES, CommitRecord, SplitRecord, group_document, read_json, seal_holds
 from ltstore.store.held import read_column
 from ltstore.store.parts import parse_part, part_location
 from ltstore.store.quarantine import file_location
+from ltstore.store.repairing.bitflip import MOST_JSON_BYTES, mend_chunk, mend_digested, mend_json
 from ltstore.store.shard import CHECKSUM_BYTES, checksum_holds, encode_shard, index_of
 from ltstore.store.subsets import ids_digest
 from ltstore.types import ByteArray, IntArray, RowStatus
