@@ -164,14 +164,9 @@ def import_embeddings(
     Memory: labels, keys, and at most five shards; `.npy` and plain `.npz` are written straight from the mapped file.
     """
     began = time.perf_counter()
-    wanted = Wanted(
-        array=array,
-        label_array=label_array,
-        key_array=key_array,
-        labels=None if labels is None else Path(labels),
-        keys=None if keys is None else Path(keys),
+    found = _open(
+        source, format, array=array, labels=labels, keys=keys, label_array=label_array, key_array=key_array
     )
-    found = open_foreign(Path(source), format, wanted)
     path = open_location(store_path)
     existing = open_store(path) if is_store(path) else None
     y, names = _labels(found, existing, class_names)
@@ -259,16 +254,20 @@ def import_digest(
     key_array: str | None = None,
 ) -> str:
     """Return the source digest that `import_embeddings` would give a split of these files and classes."""
-    wanted = Wanted(
-        array=array,
-        label_array=label_array,
-        key_array=key_array,
-        labels=None if labels is None else Path(labels),
-        keys=None if keys is None else Path(keys),
+    found = _open(
+        source, format, array=array, labels=labels, keys=keys, label_array=label_array, key_array=key_array
     )
-    found = open_foreign(Path(source), format, wanted)
     y, _ = resolve_labels(found.labels, found.rows.n_rows, class_names, found.labels_from)
     return _digest(found, y)
+
+
+def _open(
+    source: str | Path, layout: str, *, labels: str | Path | None, keys: str | Path | None, **names: str | None
+) -> Foreign:
+    wanted = Wanted(
+        labels=None if labels is None else Path(labels), keys=None if keys is None else Path(keys), **names
+    )
+    return open_foreign(Path(source), layout, wanted)
 
 
 def _digest(found: Foreign, labels: IntArray) -> str:

@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +29,13 @@ from ltstore.errors import (
     StoreReadError,
     StoreWriteError,
 )
-from ltstore.storage import Location, ObjectLocation, lease, write_json
-from ltstore.storage.obstore_client import ObstoreClient
+from ltstore.storage import Location, lease, write_json
 from ltstore.store import create_store, is_store, open_or_create_store, open_store, store_info, verify
 from ltstore.store.format import GROUP_FILE
+from support import memory
+from support.memory import in_memory
 from support.object_server import CREDENTIALS, ObjectServer, Request
+from support.power import Killed, killed_at
 from support.stores import CLASS_NAMES, begin, columns, embeddings, identity, made_store, tree, write_pending
 
 N_ROWS = 24
@@ -51,20 +52,12 @@ def made(location: Location, n_rows: int = N_ROWS, rows_per_shard: int = 8) -> N
 
 def objects(location: Location) -> dict[str, bytes]:
     """Every object's bytes; commit records without what differs between equal runs."""
-    found: dict[str, bytes] = {}
-
-    def walk(place: Location, prefix: str) -> None:
-        for name in place.child_names():
-            if (place / name).exists():
-                data = (place / name).read()
-                if prefix.endswith("commits/"):
-                    record = json.loads(data)
-                    del record["timings"], record["sha256"]
-                    data = json.dumps(record).encode()
-                found[prefix + name] = data
-            walk(place / name, f"{prefix}{name}/")
-
-    walk(location, "")
+    found = memory.objects(location)
+    for name, data in found.items():
+        if "/commits/" in name:
+            record = json.loads(data)
+            del record["timings"], record["sha256"]
+            found[name] = json.dumps(record).encode()
     return found
 
 
@@ -242,46 +235,6 @@ def open_store_quietly(place: Location, server: ObjectServer) -> Any:
     store = open_store(place)
     server.fault = fault
     return store
-
-
-class Killed(BaseException):
-    """The process is gone."""
-
-
-def in_memory() -> ObjectLocation:
-    """A new object store of this process: conditional writes as S3 has them, and fast."""
-    from obstore.store import MemoryStore
-
-    client = ObstoreClient.__new__(ObstoreClient)
-    client._store = MemoryStore()
-    return ObjectLocation("s3://in-memory", client)
-
-
-def killed_at(
-    location: ObjectLocation, budget: int, monkeypatch: pytest.MonkeyPatch, torn: bool
-) -> Iterator[int]:
-    """Let `budget` writes through, then die: before the write, or after it was carried out."""
-    client = type(location.client)
-    calls = [0]
-
-    def guard(name: str) -> Callable[..., Any]:
-        real = getattr(client, name)
-
-        def guarded(self: Any, *args: Any) -> Any:
-            calls[0] += 1
-            if calls[0] > budget:
-                if torn and calls[0] == budget + 1:
-                    real(self, *args)
-                raise Killed
-            return real(self, *args)
-
-        return guarded
-
-    for name in ("write", "create", "update", "remove"):
-        monkeypatch.setattr(client, name, guard(name))
-    yield calls[0]
-    while True:
-        yield calls[0]
 
 
 @pytest.mark.parametrize("torn", [False, True])

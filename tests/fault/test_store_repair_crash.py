@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +13,16 @@ import numpy as np
 import pytest
 
 from ltstore.errors import DataError
-from ltstore.storage import Location, ObjectLocation, lease
+from ltstore.storage import Location, lease
 from ltstore.store import Store, open_store, repair
 from ltstore.store.format import SplitRecord
 from ltstore.types import IntArray, RowStatus
 from support.foreign import scratch
 from support.memory import in_memory, objects
+from support.power import Killed, Power, killed_at
 from support.stores import begin, made_store, tree, write_pending
 
 N_ROWS = 24  # in three shards
-
-
-class Killed(BaseException):
-    """The process is gone: nothing it wrote afterwards reaches the disk."""
 
 
 class Maker:
@@ -84,36 +80,6 @@ def damaged(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (path / name).write_bytes(data)
     shutil.copy(path / "train" / "commits" / "00001.json", path / "train" / "commits" / "00009.json")
     return path
-
-
-class Power:
-    """Lets `budget` calls that change the disk through; from then on every one of them dies."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, budget: int) -> None:
-        self.calls = 0
-        self._budget = budget
-        for name in ("fsync", "replace", "rename", "mkdir", "unlink", "rmdir"):
-            monkeypatch.setattr(os, name, self._guard(getattr(os, name)))
-        real_open = io.open
-
-        def guarded_open(file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
-            if "w" in mode:
-                self.spend()
-            return real_open(file, mode, *args, **kwargs)
-
-        monkeypatch.setattr(io, "open", guarded_open)
-
-    def spend(self) -> None:
-        self.calls += 1
-        if self.calls > self._budget:
-            raise Killed
-
-    def _guard(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        def guarded(*args: Any, **kwargs: Any) -> Any:
-            self.spend()
-            return function(*args, **kwargs)
-
-        return guarded
 
 
 def settled(files: dict[str, bytes]) -> dict[str, bytes]:
@@ -175,30 +141,6 @@ def test_a_kill_at_every_write_then_the_same_again(
             assert report.ok, (budget, report.problems)
             assert tree(path) == expected, budget
         assert repair(path, maker=Maker(able=able)).repaired == []
-
-
-def killed_at(location: ObjectLocation, budget: int, patch: pytest.MonkeyPatch, torn: bool) -> Iterator[int]:
-    """Let `budget` writes through, then die: before the write, or after it was carried out."""
-    client = type(location.client)
-    calls = [0]
-
-    def guard(name: str) -> Callable[..., Any]:
-        real = getattr(client, name)
-
-        def guarded(self: Any, *args: Any) -> Any:
-            calls[0] += 1
-            if calls[0] > budget:
-                if torn and calls[0] == budget + 1:
-                    real(self, *args)
-                raise Killed
-            return real(self, *args)
-
-        return guarded
-
-    for name in ("write", "create", "update", "remove"):
-        patch.setattr(client, name, guard(name))
-    while True:
-        yield calls[0]
 
 
 @pytest.mark.parametrize("torn", [False, True])

@@ -1,13 +1,15 @@
-"""A disk that loses power, or fills up, at a chosen moment."""
+"""A disk that loses power, or fills up, and an object store whose writer dies, at a chosen moment."""
 
 from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+
+from ltstore.storage import ObjectLocation
 
 
 class Killed(BaseException):
@@ -18,13 +20,13 @@ class Power:
     """Lets `budget` calls that change the disk through; from then on every one of them dies."""
 
     def __init__(
-        self, monkeypatch: pytest.MonkeyPatch, budget: int, error: Callable[[], BaseException]
+        self, monkeypatch: pytest.MonkeyPatch, budget: int, error: Callable[[], BaseException] = Killed
     ) -> None:
         self.calls = 0
         self._budget = budget
         self._error = error
         real_fsync = os.fsync
-        for name in ("fsync", "replace", "rename", "mkdir", "unlink"):
+        for name in ("fsync", "replace", "rename", "mkdir", "unlink", "rmdir"):
             monkeypatch.setattr(os, name, self._guard(getattr(os, name), real_fsync))
         real_open = io.open
 
@@ -72,3 +74,27 @@ class _Torn:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._handle, name)
+
+
+def killed_at(location: ObjectLocation, budget: int, patch: pytest.MonkeyPatch, torn: bool) -> Iterator[int]:
+    """Let `budget` writes through, then die: before the write, or after it was carried out."""
+    client = type(location.client)
+    calls = [0]
+
+    def guard(name: str) -> Callable[..., Any]:
+        real = getattr(client, name)
+
+        def guarded(self: Any, *args: Any) -> Any:
+            calls[0] += 1
+            if calls[0] > budget:
+                if torn and calls[0] == budget + 1:
+                    real(self, *args)
+                raise Killed
+            return real(self, *args)
+
+        return guarded
+
+    for name in ("write", "create", "update", "remove"):
+        patch.setattr(client, name, guard(name))
+    while True:
+        yield calls[0]
