@@ -142,6 +142,11 @@ class FetchedArray(StoredArray):
                 low, high = max(start, at), min(stop, at + per_chunk)
                 copy_rows(rows[low - at : high - at], out[low - start : high - start], unit=unit)
 
+    def _chunk_of(self, shard: int, start: int, stop: int) -> NDArray[Any]:
+        rows = np.empty((stop - start, *self._row_shape), self._dtype)
+        self._read_of(shard, start, stop, rows, unit=False, in_order=True)
+        return rows
+
     def _take_of(self, shard: int, row_ids: IntArray, out: NDArray[Any]) -> None:
         index = self._index(shard)
         if index is None:

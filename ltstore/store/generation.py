@@ -281,6 +281,19 @@ class JoinedArray:
             generation.embeddings.take(row_ids[where] - generation.first_row, block, unit=unit)
             out[where] = block
 
+    def iter_chunks(self, start: int, stop: int) -> Iterator[tuple[int, NDArray[Any]]]:
+        """Yield (row, rows from it on) over rows [start, stop), failed ones included, chunk by chunk, as stored.
+
+        Float16 or float32 as the split is, not scaled, read-only. Where the files are mapped they are views of them:
+        nothing is copied, and what is not touched is not read.
+        """
+        for generation in self._generations:
+            first = generation.first_row
+            low, high = max(start, first), min(stop, first + generation.n_rows)
+            if low < high:
+                for row, rows in generation.embeddings.iter_chunks(low - first, high - first):
+                    yield first + row, rows
+
     def shards(self, row_ids: IntArray) -> set[tuple[int, int]]:
         """Return the (generation, shard) that rows lie in."""
         found = set()

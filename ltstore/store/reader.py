@@ -9,6 +9,7 @@ import logging
 import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -185,6 +186,25 @@ class StoredArray(ABC):
         if unit:
             scale_rows(out)
 
+    def iter_chunks(self, start: int, stop: int) -> Iterator[tuple[int, NDArray[Any]]]:
+        """Yield (row, rows from it on) over rows [start, stop), chunk by chunk and as they are stored.
+
+        Read-only. Where the files are mapped they are views of them, and nothing is copied.
+        """
+        per_shard, per_chunk = self._plan.rows_per_shard, self._plan.chunk_rows
+        row = start
+        while row < stop:
+            shard, local = divmod(row, per_shard)
+            end = min(stop, row + per_chunk - local % per_chunk, (shard + 1) * per_shard)
+            rows = self._chunk_of(shard, row, end)
+            rows.flags.writeable = False
+            yield row, rows
+            row = end
+
+    @abstractmethod
+    def _chunk_of(self, shard: int, start: int, stop: int) -> NDArray[Any]:
+        """Return rows [start, stop), all of one chunk of a shard, as they are stored: a view where possible."""
+
     @abstractmethod
     def _read_of(
         self, shard: int, start: int, stop: int, out: NDArray[Any], *, unit: bool, in_order: bool
@@ -265,6 +285,14 @@ class MappedArray(StoredArray):
             row = end
         if in_order and stop == first + self._plan.rows_per_shard:
             self._pages.passed(view)
+
+    def _chunk_of(self, shard: int, start: int, stop: int) -> NDArray[Any]:
+        view = self._map(shard)
+        if view is None:
+            return self._pipeline(shard, slice(start, stop))
+        chunk, within = divmod(start - shard * self._plan.rows_per_shard, self._plan.chunk_rows)
+        self._pages.read(view, (stop - start) * self._row_bytes, in_order=True)
+        return view[chunk, within : within + stop - start]
 
     def take(self, row_ids: IntArray, out: NDArray[Any], *, unit: bool = False) -> None:
         """Copy rows by id, see `StoredArray`: gathered from all shards in one go where all of them may be mapped."""

@@ -91,6 +91,10 @@ def test_reading(place: Location) -> None:
         positions = rng.integers(0, len(ids), 40)
         np.testing.assert_array_equal(rows.take(positions), expected[ids[positions]])
     np.testing.assert_array_equal(split.labels, columns(5000, 0, 5000)["labels"])
+    out = np.empty((3000, 5), np.float16)
+    split.embeddings.read(1000, 4000, out)
+    chunks = list(split.embeddings.iter_chunks(1000, 4000))
+    np.testing.assert_array_equal(np.concatenate([X for _, X in chunks]), out)
     assert split.keys([4999, 0]) == ["image/4999-é.jpg", "image/0000-é.jpg"]
     assert split.subsets == ("cut",)
     assert split.subset("cut").tolist() == [0, 2, 11]

@@ -384,3 +384,21 @@ def test_a_status_of_a_later_version_is_a_row_without_an_embedding(
     assert split.failures() == {"FADED": 1}
     assert split.rows().row_ids.tolist() == [0, 2]
     assert verify(tmp_path / "s").ok
+
+
+@pytest.mark.parametrize("bounds", [(0, 5000), (1, 4999), (1023, 1025), (2048, 2048), (3000, 3001)])
+def test_chunks_are_views_of_the_files(tmp_path: Path, bounds: tuple[int, int]) -> None:
+    split = made_store(tmp_path / "s", 5000, 2048).split("train")
+    start, stop = bounds
+    out = np.empty((stop - start, 5), np.float16)
+    split.embeddings.read(start, stop, out)
+    pieces = list(split.embeddings.iter_chunks(start, stop))
+    rows = [row for row, _ in pieces]
+    assert rows == sorted(set(rows))
+    np.testing.assert_array_equal(np.concatenate([X for _, X in pieces]) if pieces else out, out)
+    shards = [split.generations[0].embeddings._map(shard) for shard in range(3)]  # type: ignore[attr-defined]
+    for row, X in pieces:
+        assert row % 1024 + len(X) <= 1024
+        assert np.shares_memory(X, shards[row // 2048])
+        assert not X.flags.writeable
+        assert X.dtype == np.float16
