@@ -48,11 +48,12 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("store")
 def test_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     names: dict[str, Any] = {}
     for block in blocks:
         exec(compile(block, str(PAGE), "exec"), names)
     assert names["accuracy"] > 0.9
     assert names["step"] == 1
+    assert names["peak"] > 0
     assert capsys.readouterr().out == "6 batches for each rank, 14 rows left out\n"
     assert len(names["X"]) == len(names["row_ids"])
