@@ -21,7 +21,7 @@ def backtest(
         int, typer.Option(min=2, help="Trials, in pairs; twice as many make intervals 0.7 times as wide.")
     ] = 4,
     rows_per_class: Annotated[
-        int | None, typer.Option(min=10, help="Most rows of a class in a trial; default 100.")
+        int | None, typer.Option(min=10, help="Most rows of a class in a trial; default 200.")
     ] = None,
     limit: Annotated[int, typer.Option(min=0, help="Show only the N best; 0 for all.")] = 15,
     seed: Seed = 0,

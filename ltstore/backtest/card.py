@@ -13,8 +13,11 @@ from ltstore.backtest.plan import Trial
 from ltstore.errors import ConfigError
 from ltstore.types import BoolArray, DoubleArray, IntArray
 
-EQUAL = 0.5
-"""Candidates that are within so many standard errors (of the paired difference) of the best score count as equal."""
+EQUAL = 1.0
+"""Candidates within so many standard errors (of the paired difference) of the best score count as equal.
+
+The one-standard-error rule: Breiman et al. 1984, "Classification and regression trees", section 3.4.3.
+"""
 REFERENCE = "la"
 _Z95 = 1.96
 _FEW, _MANY = 20, 100

@@ -10,7 +10,7 @@ from ltstore.errors import DataError
 from ltstore.rng import stream
 from ltstore.types import BoolArray, IntArray
 
-ROWS_PER_CLASS = 100
+ROWS_PER_CLASS = 200
 MAX_CLASSES = 1000
 LEAST_HIDDEN = 5
 LEAST_HEAD = 4
