@@ -182,7 +182,7 @@ def clear_leftovers(path: Path) -> None:
     """Remove what dead writers of `path` on this machine have left."""
     for leftover in path.parent.glob(f"{glob.escape(path.name)}.{_HOST}-*{TEMPORARY_SUFFIX}"):
         process = leftover.name.split("-")[-2]
-        if leftover.name not in _active and process.isdigit() and not _alive(int(process)):
+        if leftover.name not in _active and process.isdigit() and not is_alive(int(process)):
             _remove(leftover)
 
 
@@ -214,7 +214,7 @@ def remove_leftovers(directory: Path) -> list[Path]:
             continue
         parts = _LEFTOVER.fullmatch(leftover.name)
         if parts is not None:
-            if leftover.name in _active or parts["host"] != _HOST or _alive(int(parts["process"])):
+            if leftover.name in _active or parts["host"] != _HOST or is_alive(int(parts["process"])):
                 continue
             if parts["role"] == ".old":
                 _put_back(leftover.with_name(parts["name"]))
@@ -229,18 +229,18 @@ def _put_back(path: Path) -> None:
         return
     for retired in sorted(path.parent.glob(f"{glob.escape(path.name)}.old.{_HOST}-*{TEMPORARY_SUFFIX}")):
         process = retired.name.split("-")[-2]
-        if process.isdigit() and not _alive(int(process)):
+        if process.isdigit() and not is_alive(int(process)):
             retired.rename(path)
             return
 
 
-def _alive(process: int) -> bool:
+def is_alive(process: int) -> bool:
     """Whether another process of this number runs; what this one left under an inactive name is dead too."""
     if process == os.getpid():
         return False
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except OSError:
         return True

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ltstore.atomic import is_alive
 from ltstore.errors import LtstoreError, StoreBusyError, StoreWriteError
 
 if TYPE_CHECKING:
@@ -194,13 +195,7 @@ def _is_dead_here(holder: dict[str, Any]) -> bool:
         return False
     if pid == os.getpid():  # containers begin at 1 every time
         return all(lease._nonce != holder.get("nonce") for lease in _held)
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return True
-    except OSError:
-        return False
-    return False
+    return not is_alive(pid)
 
 
 def _now() -> str:
