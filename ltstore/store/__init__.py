@@ -8,7 +8,8 @@ Start reading at `store` (create, open), then `writer` and `view`; `format`, `pl
 for damage; `repairing` mends it.
 """
 
-from ltstore.store.check import Problem, Repair, VerifyReport, verify
+from ltstore.store.check import verify
+from ltstore.store.findings import Problem, Repair, VerifyReport
 from ltstore.store.format import FORMAT_VERSION
 from ltstore.store.info import store_info
 from ltstore.store.plan import ShardPlan, plan_shards

@@ -17,7 +17,7 @@ import numpy as np
 
 from ltstore.errors import StoreFormatError
 from ltstore.storage import Location, write_json
-from ltstore.store.check import Repair
+from ltstore.store.findings import Repair
 from ltstore.store.format import FILES, CommitRecord, SplitRecord, group_document, read_json, seal_holds
 from ltstore.store.held import read_column
 from ltstore.store.parts import parse_part, part_location

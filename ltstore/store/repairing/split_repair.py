@@ -21,7 +21,8 @@ from typing import Any
 from ltstore.errors import LtstoreError, StoreFormatError
 from ltstore.storage import Location, parallel_map, write_json
 from ltstore.store import quarantine
-from ltstore.store.check import Problem, Repair, check_shard, check_split
+from ltstore.store.check import check_shard, check_split
+from ltstore.store.findings import Problem, Repair
 from ltstore.store.format import (
     ARRAYS,
     COMPLETE,

@@ -10,15 +10,8 @@ from typing import Any
 
 from ltstore.errors import LtstoreError, StoreFormatError
 from ltstore.storage import Location, Place, open_location
-from ltstore.store.check import (
-    Problem,
-    Repair,
-    VerifyReport,
-    check_split,
-    check_splits,
-    join_reports,
-    split_locations,
-)
+from ltstore.store.check import check_split, check_splits, join_reports, split_locations
+from ltstore.store.findings import Problem, Repair, VerifyReport
 from ltstore.store.format import GROUP_FILE, LIMIT_ROOT_BYTES, read_attribute, read_json, seal_holds
 from ltstore.store.generation import GENERATIONS, relink
 from ltstore.store.repairing.maker import Maker, NoMaker

@@ -10,7 +10,7 @@ import numpy as np
 from ltstore.errors import LtstoreError, StoreFormatError
 from ltstore.storage import Location
 from ltstore.store import quarantine, subsets
-from ltstore.store.check import Repair
+from ltstore.store.findings import Repair
 from ltstore.store.format import GROUP_FILE, read_json, seal_holds
 from ltstore.store.repairing.maker import Maker, is_outage
 from ltstore.store.repairing.restoring import FLIPPED, locked, restore_group, restore_ids, restore_record
