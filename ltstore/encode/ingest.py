@@ -175,8 +175,7 @@ def ingest(
         n_shards = writer.plan.n_shards
         n_encoded = sum(stop - start for start, stop in map(writer.plan.shard_range, pending))
         _write_pending(rows, encoder, writer, n_batch, n_threads, seconds, progress)
-        writer.finish()
-        written = writer.generation
+        written = writer.finish().generation_at(writer.location)
     failures = written.failures()
     wall, work = time.perf_counter() - began, sum(seconds.values())
     return IngestReport(

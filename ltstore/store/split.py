@@ -86,6 +86,13 @@ class Split:
         """The rows that were written together, in order: the first, and one for each time that rows were appended."""
         return self._generations
 
+    def generation_at(self, location: Location) -> Generation:
+        """Return the generation that lies at a place; StoreNotFoundError where none does."""
+        for generation in self._generations:
+            if str(generation.location) == str(location):
+                return generation
+        raise StoreNotFoundError(f"{self._location} has no generation at {location}")
+
     @property
     def location(self) -> Location:
         """Where it lies."""

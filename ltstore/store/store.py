@@ -223,13 +223,13 @@ class Store:
         location.make_directory()
         lock = location.lock()
         try:
-            there = (location / GROUP_FILE).exists()
-            split = Split(location, name, self._root) if there and (append or dtype == "auto") else None
+            there = _dtype_there(location)
+            split = Split(location, name, self._root) if there and append else None
             wanted = SplitRecord(
                 n_rows=plan.n_rows,
                 rows_per_shard=plan.rows_per_shard,
                 chunk_rows=plan.chunk_rows,
-                dtype=dtype if dtype != "auto" else split.dtype if split is not None else "float16",
+                dtype=dtype if dtype != "auto" else there or "float16",
                 source_digest=source_digest,
                 settings=plain_json(settings, "split settings"),
             )
@@ -293,6 +293,15 @@ class Store:
     def artefact_path(self, kind: ArtefactKind, name: str) -> Path:
         """Return where an artefact lies, with a validated name; nothing is created."""
         return self.artefact_location(kind).path / validate_name(name, kind)
+
+
+def _dtype_there(split: Location) -> str:
+    """Return how a split that was begun is stored, "" where there is none."""
+    where = split / GROUP_FILE
+    try:
+        return SplitRecord.from_json(read_attribute(where), str(where)).dtype
+    except FileNotFoundError:
+        return ""
 
 
 def _groups(location: Location) -> tuple[str, ...]:

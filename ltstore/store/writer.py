@@ -38,7 +38,7 @@ from ltstore.store.format import (
     group_document,
     read_attribute,
 )
-from ltstore.store.generation import Generation, commit_location, commits_digest, read_commits, relink, split_of
+from ltstore.store.generation import commit_location, commits_digest, read_commits, relink, split_of
 from ltstore.store.held import read_held
 from ltstore.store.parts import encode_part, part_location
 from ltstore.store.plan import CHUNK_ROWS, ShardPlan
@@ -116,9 +116,9 @@ class SplitWriter:
         return self._record.plan
 
     @property
-    def generation(self) -> Generation:
-        """What is written, as it is now."""
-        return Generation(self._location, self._root.encoder.n_features)
+    def location(self) -> Location:
+        """Where it writes: the place of a generation of the split."""
+        return self._location
 
     @property
     def pending(self) -> tuple[int, ...]:

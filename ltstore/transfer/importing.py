@@ -207,8 +207,7 @@ def import_embeddings(
         plan, pending = writer.plan, writer.pending
         n_written = sum(stop - start for start, stop in map(plan.shard_range, pending))
         _write_pending(found, y, writer, progress)
-        writer.finish()
-        written = writer.generation
+        written = writer.finish().generation_at(writer.location)
     seconds = time.perf_counter() - began
     n_bytes = n_written * found.rows.n_features * np.dtype(stored).itemsize
     failures = written.failures()
