@@ -30,6 +30,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ltstore.errors import DataError
+from ltstore.kernels.contract import SoftmaxTerms
 from ltstore.kernels.dispatch import load_backend
 from ltstore.linear.metric import Metric
 from ltstore.sampling.covariance import LowRankCovariance
@@ -133,7 +134,7 @@ class Objective:
             The loss is not finite.
         """
         weight32 = weight.astype(np.float32)
-        offsets = (bias + self._adjustment - weight @ self._center).astype(np.float32)
+        terms = SoftmaxTerms((bias + self._adjustment - weight @ self._center).astype(np.float32))
         grad_weight = np.zeros(weight.shape)
         grad_bias = np.zeros(len(bias))
         between = upstream = None
@@ -150,7 +151,7 @@ class Objective:
             np.matmul(X, weight32.T, out=block)
             if between is not None:
                 _add_between(block, labels, between)
-            block_loss = self._kernel(block, labels, offsets, weights)
+            block_loss = self._kernel(block, labels, terms, weights)
             if not np.isfinite(block_loss):
                 raise DataError(_non_finite(X, weight))
             loss += block_loss
