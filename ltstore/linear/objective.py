@@ -150,9 +150,11 @@ class Objective:
         self._whitened = penalty == "whitened"
         self.kernel = load_backend(backend)
         self.shares = stream.class_shares
+        self.mean_weight = stream.mean_weight  # of a row
         self._class_weights = None
         if class_weights is not None:
             self._class_weights = class_weights.astype(np.float32)
+            self.mean_weight *= float(self.shares @ class_weights)
             self.shares = self.shares * class_weights / (self.shares @ class_weights)
         self.empty = self.shares == 0
         log_shares = np.log(np.where(self.empty, 1.0, self.shares))
@@ -209,7 +211,7 @@ def evaluate_together(objectives: Sequence[Objective], points: Sequence[Point]) 
     """
     started, waited = time.perf_counter(), 0.0
     sums = PassSums(objectives, points)
-    for block, seconds in _timed(objectives[0].stream):
+    for block, seconds in timed(objectives[0].stream):
         sums.add(*block)
         waited += seconds
     return sums.evaluations(started=started, data_seconds=waited)
@@ -326,7 +328,7 @@ class _HeadSums:
         )
 
 
-def _timed(blocks: Iterable[Block]) -> Iterator[tuple[Block, float]]:
+def timed(blocks: Iterable[Block]) -> Iterator[tuple[Block, float]]:
     """Yield each block with the seconds it was waited for."""
     iterator, started = iter(blocks), time.perf_counter()
     for block in iterator:

@@ -19,7 +19,7 @@ STARTS = ("zero", "means", "gda", "ridge")
 KEEP = ("last", "best")
 SCHEDULES = ("cosine", "constant")
 L2_MOST = 1e-2
-_LEARNING_RATES = {"sgd": 0.02, "adam": 0.01}
+_LEARNING_RATES = {"sgd": 0.05, "adam": 0.005}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class MinibatchSettings:
     ----------
     learning_rate : float, optional
         Above 0, for rows that are scaled so that a feature varies by 1 within its class: it does not depend on
-        the scale of the rows. Default 0.02 for sgd and 0.01 for adam.
+        the scale of the rows. Default 0.05 for sgd and 0.005 for adam.
     momentum : float in [0, 1)
         Of sgd; the first moment of adam decays by it as well.
     epochs : int

@@ -13,6 +13,7 @@ import numpy as np
 from ltstore.errors import ConfigError
 from ltstore.linear.closed_form import Head, calibrated, gda, nearest_class_mean, ridge
 from ltstore.linear.holdout import Holdout, HoldoutScore
+from ltstore.linear.minibatch import Minibatch
 from ltstore.linear.model import LinearModel
 from ltstore.linear.problem import Problem, check_encoder
 from ltstore.linear.progress import PassRecord
@@ -84,7 +85,7 @@ class _Keeper:
         self._problem, self._holdout, self._keep = problem, holdout, keep
         self.best: tuple[Vector, int, HoldoutScore | None] | None = None
 
-    def __call__(self, run: Lbfgs) -> None:
+    def __call__(self, run: Lbfgs | Minibatch) -> None:
         score = None
         if self._holdout is not None:
             score = self._holdout.score(*self._problem.finish(run.at))
@@ -151,21 +152,28 @@ def train_linear(
     started = time.perf_counter()
     problem = Problem(stream, settings, moments)
     keeper = _Keeper(problem, None if holdout is None else Holdout(holdout, stream.rows))
-    run = Lbfgs(
-        problem.start(),
-        problem.preconditioner(),
-        n_rows=stream.n_samples,
-        max_passes=settings.max_passes,
-        tolerance=settings.tolerance,
-        on_kept=keeper,
-    )
+    run: Lbfgs | Minibatch
 
-    def passed(_: list[int]) -> None:
+    def passed(*_: object) -> None:
         done = run.passes[-1]
         progress(1, {"train": done.seconds - done.data_seconds, "wait for rows": done.data_seconds})
         on_pass(done)
 
-    (stopped,) = minimize([problem.objective], [run], passed)
+    if settings.solver == "lbfgs":
+        run = _lbfgs(problem, keeper)
+        (stopped,) = minimize([problem.objective], [run], passed)
+    else:
+        run = Minibatch(
+            problem.objective,
+            problem.start(),
+            solver=settings.solver,
+            settings=settings.minibatch,
+            row_scale=problem.metric.scale**0.5,
+            seed=settings.seed,
+            on_kept=keeper,
+            on_pass=passed,
+        )
+        stopped = run.run()
     _warn(stopped, len(run.passes), settings)
     return _result(
         problem,
@@ -178,6 +186,17 @@ def train_linear(
         normalized=normalized,
         class_counts=stream.real_counts if class_counts is None else class_counts,
         made_from=made_from or {},
+    )
+
+
+def _lbfgs(problem: Problem, keeper: _Keeper) -> Lbfgs:
+    return Lbfgs(
+        problem.start(),
+        problem.preconditioner(),
+        n_rows=problem.stream.n_samples,
+        max_passes=problem.settings.max_passes,
+        tolerance=problem.settings.tolerance,
+        on_kept=keeper,
     )
 
 

@@ -6,7 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -18,6 +18,9 @@ from ltstore.types import FloatArray, IntArray, Rows
 BLOCK_ROWS = 256  # read and cast together: small enough to stay in a cache
 LONG_RUN = 1024  # runs longer than this are read in order, shorter ones row by row in one go
 _log = logging.getLogger(__name__)
+
+Wanted = TypeVar("Wanted")
+Found = TypeVar("Found")
 
 
 class Batch(NamedTuple):
@@ -139,7 +142,7 @@ def _batches(
         read_buffer(rows, buffer, X)
         return X[buffer.skip :], buffer.positions()
 
-    for X, positions in _ahead(fill, buffers, prefetch):
+    for X, positions in read_ahead(fill, buffers, prefetch):
         labels, row_ids = np.take(rows.labels, positions), np.take(rows.row_ids, positions)
         for start in range(0, len(positions), plan.batch_size):
             where = slice(start, start + plan.batch_size)
@@ -147,18 +150,16 @@ def _batches(
         del X
 
 
-def _ahead(
-    fill: Callable[[Buffer], tuple[NDArray[Any], IntArray]], buffers: Iterator[Buffer], prefetch: int
-) -> Iterator[tuple[NDArray[Any], IntArray]]:
-    """Yield ``map(fill, buffers)``, `prefetch` results ahead."""
+def read_ahead(fill: Callable[[Wanted], Found], wanted: Iterator[Wanted], prefetch: int) -> Iterator[Found]:
+    """Yield ``map(fill, wanted)``, `prefetch` results ahead; errors of `fill` are raised where its result was due."""
     if prefetch == 0:
-        yield from map(fill, buffers)
+        yield from map(fill, wanted)
         return
-    waiting: deque[Future[tuple[NDArray[Any], IntArray]]] = deque()
+    waiting: deque[Future[Found]] = deque()
     pool = ThreadPoolExecutor(1, thread_name_prefix="ltstore-batches")
     try:
-        for buffer in buffers:
-            waiting.append(pool.submit(fill, buffer))
+        for one in wanted:
+            waiting.append(pool.submit(fill, one))
             if len(waiting) > prefetch:
                 yield waiting.popleft().result()
         while waiting:

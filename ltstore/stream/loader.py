@@ -8,7 +8,7 @@ import numpy as np
 
 from ltstore.errors import ConfigError, DataError
 from ltstore.rows import BLOCK_ROWS, class_counts
-from ltstore.stream.plan import RealBlock, SyntheticBlock, plan_real, plan_synthetic
+from ltstore.stream.plan import RealBlock, SyntheticBlock, SyntheticPiece, plan_real, plan_synthetic
 from ltstore.types import UNLABELLED, DoubleArray, FloatArray, IntArray, Rows, Sampler
 
 CACHE_BYTES = 2 << 30
@@ -71,6 +71,7 @@ class TrainingStream:
         self._targets = _checked_targets(sampler, targets, n_classes)
         self._weights = _checked_weights(weights, rows)
         self._seed, self._epoch = seed, epoch
+        self._block_rows = block_rows
         self._real_counts = class_counts(rows)
         self._n_real = int(self._real_counts.sum())
         if self._n_real == 0:
@@ -133,6 +134,21 @@ class TrainingStream:
         return self._real_counts
 
     @property
+    def targets(self) -> IntArray:
+        """(C,) int64: synthetic rows of each class. Read-only."""
+        return self._targets
+
+    @property
+    def sampler(self) -> Sampler | None:
+        """What makes the synthetic rows."""
+        return self._sampler
+
+    @property
+    def block_rows(self) -> int:
+        """Rows of a block at most."""
+        return self._block_rows
+
+    @property
     def class_counts(self) -> IntArray:
         """(C,) int64: rows of each class in a pass, real and synthetic."""
         return self._real_counts + self._targets
@@ -188,14 +204,42 @@ class TrainingStream:
             return X, labels.view(), weights
         return X[known], labels[known], None if weights is None else weights[known]
 
+    def gather(self, real: IntArray, first: IntArray, n_drawn: IntArray) -> Block:
+        """Return rows of the pass by number, as a new block.
+
+        Parameters
+        ----------
+        real : (n,) int64
+            Positions in `rows`, each with a label.
+        first, n_drawn : (C,) int64
+            Synthetic rows [first, first + n_drawn) of each class follow them.
+        """
+        pieces = tuple(
+            SyntheticPiece(c, int(first[c]), int(first[c] + n_drawn[c]))
+            for c in np.flatnonzero(n_drawn).tolist()
+        )
+        n = len(real) + int(n_drawn.sum())
+        X, labels = np.empty((n, self.n_features), np.float32), np.empty(n, np.int64)
+        self._rows.take(real, out=X[: len(real)])
+        labels[: len(real)] = self._rows.labels[real]
+        self._draw(pieces, X[len(real) :], labels[len(real) :])
+        if self._weights is None:
+            return X, labels, None
+        return X, labels, np.concatenate([self._weights[real], np.ones(n - len(real), np.float32)])
+
     def _load_synthetic(self, block: SyntheticBlock) -> Block:
-        assert self._sampler is not None
         X = self._out(block.n_rows)
         if X is None:
             X = np.empty((block.n_rows, self.n_features), np.float32)
         labels = np.empty(block.n_rows, np.int64)
+        self._draw(block.pieces, X, labels)
+        return X, labels, None
+
+    def _draw(self, pieces: tuple[SyntheticPiece, ...], X: FloatArray, labels: IntArray) -> None:
+        """Draw pieces one after the other into X and labels."""
         at = 0
-        for piece in block.pieces:
+        for piece in pieces:
+            assert self._sampler is not None
             n = piece.stop - piece.start
             made = self._sampler.sample(
                 piece.class_id, piece.start, piece.stop, seed=self._seed, epoch=self._epoch
@@ -209,7 +253,6 @@ class TrainingStream:
             X[at : at + n] = made.X
             labels[at : at + n] = piece.class_id
             at += n
-        return X, labels, None
 
     def _out(self, n: int) -> FloatArray | None:
         return None if self._buffer is None else self._buffer[:n]
