@@ -77,7 +77,7 @@ class StoreWriteError(LtstoreError, OSError):
 
 
 class PlanMismatchError(LtstoreError, ValueError):
-    """A resumed run differs (source, plan, settings) from the run that began the split."""
+    """A resumed run differs (source, plan, settings) from the one that began the split, or the training."""
 
 
 class EncoderMismatchError(LtstoreError, ValueError):
@@ -105,4 +105,4 @@ class ModelNotFoundError(LtstoreError, FileNotFoundError):
 
 
 class ModelFormatError(LtstoreError, ValueError):
-    """A model directory is damaged or of another format version."""
+    """A model directory, or the checkpoint of a training, is damaged or of another format version."""

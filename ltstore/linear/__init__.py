@@ -4,6 +4,7 @@ The one rule: training sees rows only through a stream that it walks over pass b
 the rows in memory. Start reading at `train_linear`, then `objective` and `solver`.
 """
 
+from ltstore.linear.checkpoint import Checkpointing
 from ltstore.linear.closed_form import Head, gda, nearest_class_mean, ridge
 from ltstore.linear.holdout import HoldoutScore
 from ltstore.linear.model import LinearModel, load_model
@@ -13,6 +14,7 @@ from ltstore.linear.settings import MinibatchSettings, TrainSettings
 from ltstore.linear.training import TrainResult, train_closed_form, train_linear
 
 __all__ = [
+    "Checkpointing",
     "Head",
     "HoldoutScore",
     "LinearModel",

@@ -21,6 +21,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ltstore.linear.checkpoint import State, records
 from ltstore.linear.objective import Objective, PassSums, timed
 from ltstore.linear.progress import NAN, PassRecord
 from ltstore.linear.settings import MinibatchSettings
@@ -50,7 +51,7 @@ class Minibatch:
     Attributes
     ----------
     at : (C, D + 1) float64
-        Where it stands. To resume: this, `first`, `second` and `passes`.
+        Where it stands.
     first, second : (C, D + 1) float64
         Running mean of the gradients (sgd: their momentum), and of their squares (adam).
     passes : list of PassRecord
@@ -84,6 +85,20 @@ class Minibatch:
         self.first = np.zeros_like(start)
         self.second = np.zeros_like(start) if self._adam else np.zeros((0, start.shape[1]))
         self.passes: list[PassRecord] = []
+
+    def state(self) -> State:
+        """Return what to go on from, between epochs."""
+        arrays = {"at": self.at, "first": self.first, "second": self.second}
+        return State(arrays, {"passes": [done.to_json() for done in self.passes]})
+
+    def shapes(self) -> list[tuple[str, tuple[int, ...]]]:
+        """Return what the arrays of a state must be."""
+        return [("at", self.at.shape), ("first", self.first.shape), ("second", self.second.shape)]
+
+    def restore(self, state: State) -> None:
+        """Go on from a state of the same run; ModelFormatError where it is none."""
+        self.at, self.first, self.second = (state.arrays[name] for name in ("at", "first", "second"))
+        self.passes = records(state.facts)
 
     def run(self) -> str:
         """Make the epochs that are left and return "epochs"."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +12,12 @@ from numpy.typing import NDArray
 
 from ltstore.atomic import atomic_directory, write_bytes, write_json
 from ltstore.errors import DataError, ModelFormatError, ModelNotFoundError, StoreExistsError
+from ltstore.linear.reading import read_arrays, read_header
 from ltstore.types import DoubleArray, EncoderIdentity, FloatArray, IntArray
 
 FORMAT_VERSION = 1
 _ARRAYS, _HEADER = "model.safetensors", "model.json"
+_REMEDY = "train the model again"
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,8 +171,8 @@ def load_model(directory: str | Path) -> LinearModel:
     path = Path(directory)
     if not (path / _HEADER).is_file() and not (path / _ARRAYS).is_file():
         raise ModelNotFoundError(f"no model at {path}: expected a directory with {_HEADER} and {_ARRAYS}")
-    header = _read_header(path / _HEADER)
-    arrays = _read_arrays(path / _ARRAYS)
+    header = read_header(path / _HEADER, FORMAT_VERSION, _REMEDY)
+    arrays = read_arrays(path / _ARRAYS, _REMEDY)
     try:
         return LinearModel(
             weight=arrays["weight"],
@@ -187,40 +188,6 @@ def load_model(directory: str | Path) -> LinearModel:
         raise ModelFormatError(f"{path} is damaged: {err} is missing; train the model again") from err
     except (TypeError, ValueError) as err:
         raise ModelFormatError(f"{path} is damaged: {err}") from err
-
-
-def _read_header(path: Path) -> dict[str, Any]:
-    try:
-        header = json.loads(path.read_bytes())
-    except OSError as err:
-        raise ModelFormatError(f"cannot read {path}: {err.strerror or err}") from err
-    except (ValueError, RecursionError) as err:
-        raise ModelFormatError(
-            f"{path} is not whole JSON ({type(err).__name__}): train the model again"
-        ) from err
-    if not isinstance(header, dict):
-        raise ModelFormatError(f"{path} must hold a JSON object, found {type(header).__name__}")
-    found = header.get("format_version")
-    if found != FORMAT_VERSION:
-        raise ModelFormatError(
-            f"{path} has format version {found!r}, this ltstore reads {FORMAT_VERSION}: update ltstore"
-        )
-    return header
-
-
-def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
-    try:
-        arrays: dict[str, NDArray[Any]] = load(path.read_bytes())
-    except OSError as err:
-        raise ModelFormatError(f"cannot read {path}: {err.strerror or err}") from err
-    except (SafetensorError, KeyError, ValueError, TypeError) as err:
-        raise ModelFormatError(
-            f"{path} is not a whole safetensors file ({err}): train the model again"
-        ) from err
-    return arrays
 
 
 def _typed(value: Any, kind: type) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -115,6 +116,17 @@ class Problem:
             np.where(objective.empty[:, None], 0.0, weight).astype(np.float32),
             np.where(objective.empty, EMPTY_CLASS_BIAS, bias).astype(np.float32),
         )
+
+    def identity(self) -> dict[str, Any]:
+        """Return all that decides how a solver goes, as JSON values; may read all rows once."""
+        moments = hashlib.sha256()
+        for array in (self.moments.counts, self.moments.means, self.moments.pooled):
+            moments.update(np.ascontiguousarray(array).data)
+        return {
+            **self.stream.identity(),
+            "moments": "sha256:" + moments.hexdigest(),
+            "settings": self.settings.to_mapping() | {"l2": self.l2, "backend": self.backend},
+        }
 
     @property
     def resolved(self) -> Mapping[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from ltstore.linear.objective import Evaluation
 
@@ -35,6 +37,18 @@ class PassRecord:
     rows_per_second: float = 0.0
     holdout_accuracy: float = NAN
     holdout_balanced: float = NAN
+
+    def to_json(self) -> dict[str, float | None]:
+        """Return a plain dict; what is NaN is None."""
+        return {name: value if math.isfinite(value) else None for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, data: Any) -> PassRecord:
+        """Return the record of `to_json`; TypeError where it is something else."""
+        values = {name: NAN if value is None else value for name, value in dict(data).items()}
+        if not all(isinstance(value, int | float) for value in values.values()):
+            raise TypeError("a pass must be described by numbers")
+        return cls(**values)
 
     @classmethod
     def of(cls, found: Evaluation, n_rows: int) -> PassRecord:

@@ -26,6 +26,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ltstore.errors import ModelFormatError
+from ltstore.linear.checkpoint import State, number, numbers, records
 from ltstore.linear.objective import Evaluation, Objective, evaluate_together
 from ltstore.linear.progress import PassRecord
 from ltstore.types import DoubleArray, FloatArray
@@ -99,7 +101,7 @@ class Lbfgs:
     Attributes
     ----------
     iterate : Iterate or None
-        Where it stands; None before the first pass. To resume: this, `pairs`, `scale` and `passes`.
+        Where it stands; None before the first pass.
     pairs : deque of Pair
     scale : float
     passes : list of PassRecord
@@ -135,6 +137,47 @@ class Lbfgs:
     def at(self) -> Vector:
         """Where it stands."""
         return self._start if self.iterate is None else self.iterate.at
+
+    def state(self) -> State:
+        """Return what to go on from; only at a kept iterate."""
+        assert self.iterate is not None
+        shape = (len(self.pairs), *self.iterate.at.shape)
+        arrays = {
+            "at": self.iterate.at,
+            "gradient": self.iterate.gradient,
+            "steps": np.array([pair.step for pair in self.pairs]).reshape(shape),
+            "changes": np.array([pair.change for pair in self.pairs]).reshape(shape),
+        }
+        facts = {
+            "value": self.iterate.value,
+            "loss": self.iterate.loss,
+            "scale": self.scale,
+            "rhos": [pair.rho for pair in self.pairs],
+            "passes": [done.to_json() for done in self.passes],
+        }
+        return State(arrays, facts)
+
+    def shapes(self) -> list[tuple[str, tuple[int, ...]]]:
+        """Return what the arrays of a state must be; -1 is any length."""
+        one = self._start.shape
+        return [("at", one), ("gradient", one), ("steps", (-1, *one)), ("changes", (-1, *one))]
+
+    def restore(self, state: State) -> None:
+        """Go on from a state of the same run; ModelFormatError where it is none."""
+        arrays, facts = state
+        n_pairs = len(arrays["steps"])
+        if n_pairs > MEMORY or len(arrays["changes"]) != n_pairs:
+            raise ModelFormatError(
+                f"a checkpoint holds at most {MEMORY} steps and as many changes, found {n_pairs}"
+            )
+        rhos = numbers(facts, "rhos", n_pairs)
+        self.pairs.extend(
+            Pair(step.copy(), change.copy(), rho)
+            for step, change, rho in zip(arrays["steps"], arrays["changes"], rhos, strict=True)
+        )
+        self.scale = number(facts, "scale")
+        self.passes = records(facts)
+        self.iterate = Iterate(arrays["at"], number(facts, "value"), number(facts, "loss"), arrays["gradient"])
 
     def run(self) -> Generator[Vector, Evaluation, str]:
         """Yield (C, D + 1) points, be sent their evaluations; return why it stopped.
@@ -238,20 +281,20 @@ def minimize(
     generators = [run.run() for run in runs]
     wanted: dict[int, Vector] = {}
 
-    def advance(number: int, found: Evaluation | None) -> None:
-        wanted.pop(number, None)
+    def advance(which: int, found: Evaluation | None) -> None:
+        wanted.pop(which, None)
         try:
-            wanted[number] = next(generators[number]) if found is None else generators[number].send(found)
+            wanted[which] = next(generators[which]) if found is None else generators[which].send(found)
         except StopIteration as end:
-            stopped[number] = end.value
+            stopped[which] = end.value
 
-    for number in range(len(runs)):
-        advance(number, None)
+    for which in range(len(runs)):
+        advance(which, None)
     while wanted:
         served = sorted(wanted)
-        points = [(wanted[number][:, :-1], wanted[number][:, -1]) for number in served]
-        found = evaluate_together([objectives[number] for number in served], points)
-        for number, one in zip(served, found, strict=True):
-            advance(number, one)
+        points = [(wanted[which][:, :-1], wanted[which][:, -1]) for which in served]
+        found = evaluate_together([objectives[which] for which in served], points)
+        for which, one in zip(served, found, strict=True):
+            advance(which, one)
         on_pass(served)
     return stopped

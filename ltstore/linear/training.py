@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ltstore.errors import ConfigError
+from ltstore.linear.checkpoint import Checkpoint, Checkpointing, State, number, numbers
 from ltstore.linear.closed_form import Head, calibrated, gda, nearest_class_mean, ridge
 from ltstore.linear.holdout import Holdout, HoldoutScore
 from ltstore.linear.minibatch import Minibatch
@@ -76,13 +77,18 @@ class TrainResult:
 
 
 class _Keeper:
-    """What happens at each point that a solver goes on from: judge it on the holdout, remember the best."""
+    """What happens at each point that a solver goes on from: judge it, remember the best, put the run away."""
 
-    def __init__(self, problem: Problem, holdout: Holdout | None) -> None:
+    def __init__(self, problem: Problem, holdout: Rows | None, how: Checkpointing | None = None) -> None:
         keep = problem.settings.keep
         if keep == "best" and holdout is None:
             raise ConfigError("keep 'best' is the best point on a holdout: give one, or keep 'last'")
-        self._problem, self._holdout, self._keep = problem, holdout, keep
+        self._problem, self._keep = problem, keep
+        self._holdout = None if holdout is None else Holdout(holdout, problem.stream.rows)
+        self._checkpoint = None
+        if how is not None:
+            identity = problem.identity() | {"holdout": None if holdout is None else holdout.digest}
+            self._checkpoint = Checkpoint(how, identity)
         self.best: tuple[Vector, int, HoldoutScore | None] | None = None
 
     def __call__(self, run: Lbfgs | Minibatch) -> None:
@@ -95,6 +101,28 @@ class _Keeper:
         before = self.best[2] if self._keep == "best" and self.best is not None else None
         if score is None or before is None or score.balanced >= before.balanced:
             self.best = (run.at, len(run.passes), score)
+        if self._checkpoint is not None:
+            self._checkpoint.save_if_due(self._with_best(run.state()))
+
+    def _with_best(self, state: State) -> State:
+        assert self.best is not None
+        point, kept_pass, score = self.best
+        return State(
+            state.arrays | {"best": point}, state.facts | {"best_pass": kept_pass, "best_score": score}
+        )
+
+    def resume(self, run: Lbfgs | Minibatch) -> bool:
+        """Let the run go on from its checkpoint; return whether there was one."""
+        if self._checkpoint is None:
+            return False
+        state = self._checkpoint.load(*run.shapes(), ("best", run.at.shape))
+        if state is None:
+            return False
+        run.restore(state)
+        score = state.facts.get("best_score")
+        best_score = None if score is None else HoldoutScore(*numbers(state.facts, "best_score", 2))
+        self.best = (state.arrays["best"], int(number(state.facts, "best_pass")), best_score)
+        return True
 
 
 def train_linear(
@@ -108,6 +136,7 @@ def train_linear(
     normalized: bool = True,
     made_from: Mapping[str, Any] | None = None,
     holdout: Rows | None = None,
+    checkpoint: Checkpointing | None = None,
     progress: Progress = no_progress,
     on_pass: OnPass = no_record,
 ) -> TrainResult:
@@ -132,6 +161,9 @@ def train_linear(
     holdout : Rows, optional
         Rows that are not among the stream's: accuracy on them is in the history, and decides what `settings.keep` =
         "best" keeps.
+    checkpoint : Checkpointing, optional
+        Put the run away now and then; a run of the same rows and settings that was is taken up and ends in the same
+        model, bit for bit. It stays when training ends.
     progress : Progress
         Called after every pass with 1 (a pass) and {"train": seconds, "wait for rows": seconds}.
     on_pass : callable
@@ -145,13 +177,15 @@ def train_linear(
     ------
     DataError, EncoderMismatchError
         Moments, encoder or holdout do not fit the stream, or the loss is not finite.
+    PlanMismatchError, ModelFormatError, StoreExistsError, StoreWriteError
+        The checkpoint is of another training, damaged, no checkpoint, or cannot be written.
     BackendUnavailableError, ConfigError
         The backend cannot run here, or there is none of that name; settings that this stream cannot be trained with.
     """
     check_encoder(stream, encoder)
     started = time.perf_counter()
     problem = Problem(stream, settings, moments)
-    keeper = _Keeper(problem, None if holdout is None else Holdout(holdout, stream.rows))
+    keeper = _Keeper(problem, holdout, checkpoint)
     run: Lbfgs | Minibatch
 
     def passed(*_: object) -> None:
@@ -161,7 +195,6 @@ def train_linear(
 
     if settings.solver == "lbfgs":
         run = _lbfgs(problem, keeper)
-        (stopped,) = minimize([problem.objective], [run], passed)
     else:
         run = Minibatch(
             problem.objective,
@@ -173,6 +206,12 @@ def train_linear(
             on_kept=keeper,
             on_pass=passed,
         )
+    if keeper.resume(run):
+        _log.info("training goes on after pass %d", len(run.passes))
+        progress(len(run.passes), {})
+    if isinstance(run, Lbfgs):
+        (stopped,) = minimize([problem.objective], [run], passed)
+    else:
         stopped = run.run()
     _warn(stopped, len(run.passes), settings)
     return _result(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ltstore.errors import ConfigError, DataError
 from ltstore.rows import BLOCK_ROWS, class_counts
@@ -138,15 +141,18 @@ class TrainingStream:
         """(C,) int64: synthetic rows of each class. Read-only."""
         return self._targets
 
-    @property
-    def sampler(self) -> Sampler | None:
-        """What makes the synthetic rows."""
-        return self._sampler
-
-    @property
-    def block_rows(self) -> int:
-        """Rows of a block at most."""
-        return self._block_rows
+    def identity(self) -> dict[str, Any]:
+        """Return what decides the rows of a pass and their blocks, as JSON values; may read all rows once."""
+        return {
+            "rows": self._rows.digest,
+            "row_weights": None if self._weights is None else _digest(self._weights),
+            "sampler": None if self._sampler is None else self._sampler.name,
+            "sampler_settings": None if self._sampler is None else dict(self._sampler.settings),
+            "targets": _digest(self._targets),
+            "seed": self._seed,
+            "epoch": self._epoch,
+            "block_rows": self._block_rows,
+        }
 
     @property
     def class_counts(self) -> IntArray:
@@ -287,3 +293,7 @@ def _checked_weights(weights: FloatArray | None, rows: Rows) -> FloatArray | Non
         raise DataError("row weights are all 0: nothing would be trained on")
     column.flags.writeable = False
     return column
+
+
+def _digest(array: NDArray[Any]) -> str:
+    return "sha256:" + hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()

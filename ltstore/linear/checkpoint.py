@@ -1,0 +1,250 @@
+"""A training run put away in the middle, and taken up again so that it ends in the same bits.
+
+A directory with checkpoint.json, which says what is trained and names the file of the arrays, and that file. The arrays
+are there before the record names them, so whoever dies at any moment leaves the last whole checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ltstore.atomic import TEMPORARY_SUFFIX, encode_json, remove_directory, write_bytes, write_json
+from ltstore.errors import ConfigError, ModelFormatError, PlanMismatchError, StoreExistsError
+from ltstore.linear.progress import PassRecord
+from ltstore.linear.reading import read_arrays, read_header
+from ltstore.provenance import versions
+from ltstore.types import DoubleArray
+
+FORMAT_VERSION = 1
+_HEADER = "checkpoint.json"
+_ARRAYS = re.compile(r"state-[0-9a-f]{16}\.safetensors")
+_REMEDY = "remove the directory to begin anew"
+
+
+class State(NamedTuple):
+    """Where a run stands: float64 arrays and JSON values."""
+
+    arrays: dict[str, DoubleArray]
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpointing:
+    """Where and how often a run is put away; validated when made.
+
+    Attributes
+    ----------
+    directory : path
+        Only for checkpoints: nothing else may be in it. What lies there of the same run is taken up.
+    every_passes : int
+        Save when so many passes have been made since the last time, at least 1 ...
+    every_seconds : float
+        ... or so many seconds have gone by, at least 0.
+    """
+
+    directory: Path | str
+    every_passes: int = 10
+    every_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        if (
+            isinstance(self.every_passes, bool)
+            or not isinstance(self.every_passes, int)
+            or self.every_passes < 1
+        ):
+            raise ConfigError(f"every_passes must be an integer of at least 1, found {self.every_passes!r}")
+        if not (np.isfinite(self.every_seconds) and self.every_seconds >= 0):
+            raise ConfigError(
+                f"every_seconds must be a finite number of at least 0, found {self.every_seconds!r}"
+            )
+
+
+@dataclass
+class Checkpoint:
+    """The checkpoint of one run.
+
+    Parameters
+    ----------
+    how : Checkpointing
+    identity : mapping
+        All that decides how the run goes, as JSON values: a checkpoint of anything else is refused.
+
+    Raises
+    ------
+    StoreExistsError
+        Something else than a checkpoint lies in the directory.
+    """
+
+    how: Checkpointing
+    identity: Mapping[str, Any]
+    _passes: int = 0
+    _saved: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.path = Path(self.how.directory).absolute()
+        check_directory(self.path)
+
+    def load(self, *shapes: tuple[str, tuple[int, ...]]) -> State | None:
+        """Return the state to go on from, None where there is none yet.
+
+        Parameters
+        ----------
+        shapes : (name, shape)
+            Of arrays that must be there; -1 stands for any length. All must be finite float64.
+
+        Raises
+        ------
+        PlanMismatchError
+            It is of another run; names what differs.
+        ModelFormatError
+            It is damaged.
+        """
+        header_path = self.path / _HEADER
+        if not header_path.exists():
+            return None
+        header = read_header(header_path, FORMAT_VERSION, _REMEDY)
+        own = plain(self.identity)
+        found = header.get("identity")
+        if found != own:
+            raise PlanMismatchError(
+                f"the checkpoint in {self.path} is of another training ({_differences(found, own)} differ): give the "
+                "settings and rows of that one, another directory, or remove it"
+            )
+        name, facts = header.get("arrays"), header.get("facts")
+        if not isinstance(name, str) or not _ARRAYS.fullmatch(name) or not isinstance(facts, dict):
+            raise ModelFormatError(f"{header_path} is damaged: {_REMEDY}")
+        arrays_path = self.path / name
+        arrays = read_arrays(arrays_path, _REMEDY)
+        if header.get("arrays_digest") != _digest(arrays_path.read_bytes()):
+            raise ModelFormatError(f"{arrays_path} has changed since it was written: {_REMEDY}")
+        for key, shape in shapes:
+            if not _fits(arrays.get(key), shape):
+                raise ModelFormatError(f"{arrays_path} does not hold {key} of this training: {_REMEDY}")
+        self._passes = n_passes(facts)
+        return State(arrays, facts)
+
+    def save_if_due(self, state: State) -> None:
+        """Save unless the last time was only a moment ago.
+
+        Raises
+        ------
+        StoreWriteError
+            The directory cannot be written.
+        """
+        made = n_passes(state.facts) - self._passes
+        late = time.monotonic() - self._saved >= self.how.every_seconds
+        if made >= self.how.every_passes or (made > 0 and late):
+            self.save(state)
+
+    def save(self, state: State) -> None:
+        """Save: arrays first, then the record that names them; older arrays are removed last."""
+        from safetensors.numpy import save
+
+        data = save({key: np.ascontiguousarray(array) for key, array in state.arrays.items()})
+        digest = _digest(data)
+        name = f"state-{digest[-16:]}.safetensors"
+        write_bytes(self.path / name, data)
+        header = {
+            "format_version": FORMAT_VERSION,
+            "identity": plain(self.identity),
+            "facts": state.facts,
+            "arrays": name,
+            "arrays_digest": digest,
+            "versions": versions(),
+        }
+        write_json(self.path / _HEADER, header)
+        for old in self.path.iterdir():
+            if _ARRAYS.fullmatch(old.name) and old.name != name:
+                old.unlink(missing_ok=True)
+        self._passes, self._saved = n_passes(state.facts), time.monotonic()
+
+    def remove(self) -> None:
+        """Remove the directory: the run has ended, and its model is written."""
+        remove_directory(self.path)
+
+
+def check_directory(path: Path) -> None:
+    """Raise StoreExistsError unless there is nothing at `path`, or a directory of checkpoints alone."""
+    if not path.exists():
+        return
+    names = [entry.name for entry in path.iterdir()] if path.is_dir() else [path.name]
+    for name in sorted(names):
+        if name != _HEADER and not _ARRAYS.fullmatch(name) and not name.endswith(TEMPORARY_SUFFIX):
+            raise StoreExistsError(
+                f"{path} holds other things than a checkpoint ({name}, ...): choose another directory"
+            )
+
+
+def plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values as they come out of JSON."""
+    found: dict[str, Any] = json.loads(encode_json(dict(values)))
+    return found
+
+
+def n_passes(facts: Mapping[str, Any]) -> int:
+    """Return how many passes a state has behind it."""
+    passes = facts.get("passes")
+    if not isinstance(passes, list) or not passes:
+        raise ModelFormatError(f"a checkpoint must say which passes were made: {_REMEDY}")
+    return len(passes)
+
+
+def number(facts: Mapping[str, Any], key: str) -> float:
+    """Return a finite number of a state."""
+    value = facts.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+        raise ModelFormatError(f"{key} of the checkpoint must be a finite number, found {value!r}: {_REMEDY}")
+    return float(value)
+
+
+def numbers(facts: Mapping[str, Any], key: str, length: int) -> list[float]:
+    """Return a list of finite numbers of a state."""
+    values = facts.get(key)
+    if not isinstance(values, list) or len(values) != length:
+        raise ModelFormatError(f"{key} of the checkpoint must be {length} numbers: {_REMEDY}")
+    return [number({key: value}, key) for value in values]
+
+
+def records(facts: Mapping[str, Any]) -> list[PassRecord]:
+    """Return the passes of a state."""
+    n_passes(facts)
+    try:
+        return [PassRecord.from_json(one) for one in facts["passes"]]
+    except (TypeError, ValueError) as err:
+        raise ModelFormatError(f"the passes of the checkpoint are damaged ({err}): {_REMEDY}") from err
+
+
+def _differences(found: Any, own: Mapping[str, Any]) -> str:
+    if not isinstance(found, dict):
+        return "everything"
+    names = []
+    for key in sorted({*found, *own}):
+        theirs, mine = found.get(key), own.get(key)
+        if theirs == mine:
+            continue
+        if isinstance(theirs, dict) and isinstance(mine, dict):
+            names += [f"{key}.{k}" for k in sorted({*theirs, *mine}) if theirs.get(k) != mine.get(k)]
+        else:
+            names.append(key)
+    return ", ".join(names)
+
+
+def _fits(array: NDArray[Any] | None, shape: tuple[int, ...]) -> bool:
+    if array is None or array.dtype != np.float64 or array.ndim != len(shape):
+        return False
+    lengths = zip(array.shape, shape, strict=True)
+    return all(wanted in (-1, length) for length, wanted in lengths) and bool(np.isfinite(array).all())
+
+
+def _digest(data: bytes) -> str:
+    return "sha256:" + hashlib.sha256(data).hexdigest()

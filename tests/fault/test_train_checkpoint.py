@@ -1,0 +1,347 @@
+"""A training that is killed at any moment and taken up again ends in the same bits; anything else is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ltstore import atomic
+from ltstore.errors import ConfigError, LtstoreError, ModelFormatError, PlanMismatchError, StoreExistsError
+from ltstore.linear import Checkpointing, MinibatchSettings, TrainSettings, train_linear
+from ltstore.rows import ArrayRows
+from ltstore.stats import class_moments
+from ltstore.stream import TrainingStream
+from support.made_sampler import MadeSampler
+
+COUNTS = (60, 30, 12, 5)
+C, D = len(COUNTS), 7
+
+
+def made(seed=0, counts=COUNTS):
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.repeat(np.arange(C), counts))
+    centers = np.random.default_rng(9).normal(size=(C, D))
+    X = centers[labels] + 0.9 * rng.normal(size=(len(labels), D))
+    return ArrayRows(X, labels, class_names=list("abcd"))
+
+
+ROWS, HELD = made(), made(1, (10, 10, 10, 10))
+MOMENTS = class_moments(ROWS)
+SETTINGS = {
+    "lbfgs": TrainSettings(l2=1e-2, keep="best"),
+    "lbfgs to its limit": TrainSettings(l2=1e-3, tolerance=0.0, max_passes=9),
+    "sgd": TrainSettings(solver="sgd", minibatch=MinibatchSettings(epochs=5, batch_size=20), keep="best"),
+    "adam": TrainSettings(solver="adam", minibatch=MinibatchSettings(epochs=5, batch_size=20)),
+}
+
+
+class KilledError(Exception):
+    pass
+
+
+def train(
+    settings, directory=None, kill_after=None, *, rows=ROWS, holdout=HELD, moments=MOMENTS, targets=9, **how
+):
+    sampler = MadeSampler(MOMENTS.means, 0.4)
+    stream = TrainingStream(
+        rows, sampler=sampler, targets=np.full(C, targets), seed=settings.seed, block_rows=50
+    )
+    made_passes = []
+
+    def on_pass(done):
+        made_passes.append(done)
+        if len(made_passes) == kill_after:
+            raise KilledError
+
+    return train_linear(
+        stream,
+        settings,
+        moments,
+        encoder=rows.encoder,
+        holdout=holdout,
+        normalized=False,
+        checkpoint=None if directory is None else Checkpointing(directory=directory, **how),
+        on_pass=on_pass,
+    )
+
+
+def same(found, expected):
+    for name in ("weight", "bias"):
+        assert getattr(found.model, name).tobytes() == getattr(expected.model, name).tobytes()
+    timeless = [
+        [
+            dataclasses.replace(one, seconds=0, data_seconds=0, rows_per_second=0).to_json()
+            for one in result.history
+        ]
+        for result in (found, expected)
+    ]
+    assert timeless[0] == timeless[1]
+    assert (found.stopped, found.kept_pass, found.holdout) == (
+        expected.stopped,
+        expected.kept_pass,
+        expected.holdout,
+    )
+
+
+@pytest.mark.parametrize("every_passes", [1, 3])
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_run_killed_after_any_pass_ends_in_the_same_bits(tmp_path, name, every_passes):
+    settings = SETTINGS[name]
+    whole = train(settings)
+    assert whole.n_passes >= 5
+    same(train(settings, tmp_path / "whole", every_passes=every_passes), whole)
+    for kill_after in range(1, whole.n_passes):
+        directory = tmp_path / str(kill_after)
+        with pytest.raises(KilledError):
+            train(settings, directory, kill_after, every_passes=every_passes)
+        same(train(settings, directory, every_passes=every_passes), whole)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_run_killed_again_and_again_ends_in_the_same_bits(tmp_path, name):
+    """With kills every 4 passes, more than a line search takes, every attempt gets on."""
+    whole = train(SETTINGS[name])
+    for _ in range(whole.n_passes):
+        try:
+            result = train(SETTINGS[name], tmp_path / "c", 4, every_passes=1)
+        except KilledError:
+            continue
+        same(result, whole)
+        return
+    pytest.fail("no attempt came to the end")
+
+
+def test_only_so_often(tmp_path, monkeypatch):
+    from ltstore.linear import checkpoint
+
+    saved = []
+    monkeypatch.setattr(
+        checkpoint.Checkpoint, "save", lambda self, state: saved.append(len(state.facts["passes"]))
+    )
+    settings = SETTINGS["adam"]
+    train(settings, tmp_path / "a", every_passes=100, every_seconds=1e6)
+    assert saved == []
+    train(settings, tmp_path / "b", every_passes=100, every_seconds=0.0)
+    assert saved == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("name", ["lbfgs", "adam"])
+def test_a_kill_while_a_checkpoint_is_written(tmp_path, monkeypatch, name):
+    """Every file operation of every save fails once; what lies there then is whole or not there."""
+    whole = train(SETTINGS[name])
+    real = Path.replace
+    for fail_at in range(1, 2 * whole.n_passes + 1, 3):
+        calls = 0
+
+        def replace(self, target, *, fail_at=fail_at):
+            nonlocal calls
+            calls += 1
+            if calls == fail_at:
+                raise KilledError
+            return real(self, target)
+
+        directory = tmp_path / str(fail_at)
+        monkeypatch.setattr(Path, "replace", replace)
+        with pytest.raises(KilledError):
+            train(SETTINGS[name], directory, every_passes=1)
+            raise KilledError  # so late that no save was left to fail
+        monkeypatch.setattr(Path, "replace", real)
+        same(train(SETTINGS[name], directory, every_passes=1), whole)
+    assert not list(tmp_path.glob("*/*.tmp"))
+
+
+CHILD = """
+import sys
+sys.path[:0] = {paths!r}
+from fault import test_train_checkpoint as t  # noqa
+import time
+def slow(done):
+    print(len(seen), flush=True); seen.append(done); time.sleep(0.05)
+seen = []
+t.train_slowly({directory!r}, slow)
+"""
+
+
+def train_slowly(directory, on_pass):
+    stream = TrainingStream(ROWS, block_rows=50)
+    return train_linear(
+        stream,
+        TrainSettings(l2=1e-4, tolerance=1e-4),
+        MOMENTS,
+        encoder=ROWS.encoder,
+        normalized=False,
+        checkpoint=Checkpointing(directory=directory, every_passes=1),
+        on_pass=on_pass,
+    )
+
+
+@pytest.mark.parametrize("after", [0.02, 0.3, 0.7])
+def test_sigkill(tmp_path, after):
+    here = Path(__file__).resolve()
+    code = textwrap.dedent(CHILD).format(
+        paths=[str(here.parents[1]), str(here.parents[2])], directory=str(tmp_path / "c")
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline()  # it is training
+        time.sleep(after)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    assert (tmp_path / "c" / "checkpoint.json").exists()
+    whole = train_slowly(tmp_path / "whole", lambda done: None)
+    found = train_slowly(tmp_path / "c", lambda done: None)
+    same(found, whole)
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """A checkpoint of the run "lbfgs", killed after four passes."""
+    with pytest.raises(KilledError):
+        train(SETTINGS["lbfgs"], tmp_path / "c", 4, every_passes=1)
+    return tmp_path / "c"
+
+
+def test_it_is_two_files_and_continues_where_it_was(begun):
+    names = sorted(path.name for path in begun.iterdir())
+    assert names[0] == "checkpoint.json"
+    assert len(names) == 2
+    made_passes = []
+    train_linear(
+        TrainingStream(ROWS, sampler=MadeSampler(MOMENTS.means, 0.4), targets=np.full(C, 9), block_rows=50),
+        SETTINGS["lbfgs"],
+        MOMENTS,
+        encoder=ROWS.encoder,
+        holdout=HELD,
+        checkpoint=Checkpointing(directory=begun),
+        progress=lambda passes, _: made_passes.append(passes),
+    )
+    kept = json.loads((begun / "checkpoint.json").read_text())["facts"]["passes"]
+    assert 1 < made_passes[0] <= 4
+    assert set(made_passes[1:]) == {1}
+    assert sum(made_passes) == train(SETTINGS["lbfgs"]).n_passes >= len(kept)
+
+
+OTHER_MOMENTS = class_moments(made(5))
+
+
+@pytest.mark.parametrize(
+    "change, word",
+    [
+        ({"settings": dataclasses.replace(SETTINGS["lbfgs"], l2=2e-3)}, "settings.l2"),
+        ({"settings": dataclasses.replace(SETTINGS["lbfgs"], seed=1)}, "seed, settings.seed"),
+        ({"settings": SETTINGS["sgd"]}, "settings.solver"),
+        ({"rows": made(4)}, "rows"),
+        ({"targets": 8}, "targets"),
+        ({"holdout": None, "settings": dataclasses.replace(SETTINGS["lbfgs"], keep="last")}, "holdout"),
+        ({"holdout": made(2)}, "holdout"),
+        ({"moments": OTHER_MOMENTS}, "moments"),
+    ],
+)
+def test_a_checkpoint_of_another_training_is_refused(begun, change, word):
+    before = {path.name: path.read_bytes() for path in begun.iterdir()}
+    options = {"settings": SETTINGS["lbfgs"]} | change
+    with pytest.raises(PlanMismatchError, match=word):
+        train(options.pop("settings"), begun, **options)
+    assert {path.name: path.read_bytes() for path in begun.iterdir()} == before
+
+
+def test_files_cut_short_anywhere(begun):
+    for path in sorted(begun.iterdir()):
+        whole = path.read_bytes()
+        for length in [*range(0, len(whole) - 2, 211), len(whole) - 2]:
+            path.write_bytes(whole[:length])
+            with pytest.raises(ModelFormatError, match=r"remove the directory|newer|update"):
+                train(SETTINGS["lbfgs"], begun)
+        path.write_bytes(whole)
+
+
+def test_any_flipped_byte_is_named_or_harmless(begun, tmp_path):
+    whole = train(SETTINGS["lbfgs"])
+    rng = np.random.default_rng(0)
+    for path in sorted(begun.iterdir()):
+        data = path.read_bytes()
+        for position in rng.choice(len(data), 60, replace=False).tolist():
+            trial = tmp_path / "trial"
+            shutil.rmtree(trial, ignore_errors=True)
+            shutil.copytree(begun, trial)
+            flipped = data[:position] + bytes([data[position] ^ 0x15]) + data[position + 1 :]
+            (trial / path.name).write_bytes(flipped)
+            try:
+                result = train(SETTINGS["lbfgs"], trial)
+            except LtstoreError:
+                continue
+            assert result.n_passes <= SETTINGS["lbfgs"].max_passes
+            if path.name != "checkpoint.json":
+                same(result, whole)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"arrays": "../../etc/passwd"},
+        {"arrays": None},
+        {"arrays": "state-0000000000000000.safetensors"},
+        {"facts": []},
+        {"facts": {}},
+        {"facts": {"passes": [1]}},
+        {"facts": {"passes": [{"value": "x"}]}},
+        {"format_version": 2},
+        {"arrays_digest": "sha256:0"},
+    ],
+)
+def test_headers_that_are_not_ours(begun, changes):
+    path = begun / "checkpoint.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(ModelFormatError):
+        train(SETTINGS["lbfgs"], begun)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"rhos": [1.0]},
+        {"scale": None},
+        {"value": True},
+        {"best_pass": "1"},
+        {"best_score": [1]},
+        {"passes": []},
+    ],
+)
+def test_facts_that_are_not_ours(begun, facts):
+    path = begun / "checkpoint.json"
+    header = json.loads(path.read_text())
+    header["facts"] |= facts
+    path.write_text(json.dumps(header))
+    with pytest.raises(ModelFormatError):
+        train(SETTINGS["lbfgs"], begun)
+
+
+def test_a_directory_of_other_things_is_left_alone(tmp_path):
+    (tmp_path / "notes.txt").write_text("hi")
+    with pytest.raises(StoreExistsError, match=r"notes\.txt"):
+        train(SETTINGS["lbfgs"], tmp_path)
+    with pytest.raises(StoreExistsError):
+        train(SETTINGS["lbfgs"], tmp_path / "notes.txt")
+    assert (tmp_path / "notes.txt").read_text() == "hi"
+
+
+@pytest.mark.parametrize("values", [{"every_passes": 0}, {"every_passes": 1.5}, {"every_seconds": -1.0}])
+def test_how_often_must_be_possible(tmp_path, values):
+    with pytest.raises(ConfigError, match=next(iter(values))):
+        Checkpointing(directory=tmp_path, **values)
+
+
+def test_a_dead_writers_temporary_files_do_no_harm(begun):
+    whole = train(SETTINGS["lbfgs"])
+    (begun / f"checkpoint.json.{atomic._HOST}-999999999-00000000.tmp").write_bytes(b"half")
+    same(train(SETTINGS["lbfgs"], begun, every_passes=1), whole)
