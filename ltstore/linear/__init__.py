@@ -6,12 +6,13 @@ the rows in memory. Start reading at `train_linear`, then `objective` and `solve
 
 from ltstore.linear.checkpoint import Checkpointing
 from ltstore.linear.closed_form import Head, gda, nearest_class_mean, ridge
+from ltstore.linear.grid import expand_grid
 from ltstore.linear.holdout import HoldoutScore
 from ltstore.linear.model import LinearModel, load_model
 from ltstore.linear.prediction import predict_rows, predict_top
 from ltstore.linear.progress import PassRecord
 from ltstore.linear.settings import MinibatchSettings, TrainSettings
-from ltstore.linear.training import TrainResult, train_closed_form, train_linear
+from ltstore.linear.training import TrainResult, best_of, train_closed_form, train_grid, train_linear
 
 __all__ = [
     "Checkpointing",
@@ -22,6 +23,8 @@ __all__ = [
     "PassRecord",
     "TrainResult",
     "TrainSettings",
+    "best_of",
+    "expand_grid",
     "gda",
     "load_model",
     "nearest_class_mean",
@@ -29,5 +32,6 @@ __all__ = [
     "predict_top",
     "ridge",
     "train_closed_form",
+    "train_grid",
     "train_linear",
 ]
