@@ -81,6 +81,19 @@ def parse_options(pairs: list[str] | None, flag: str) -> dict[str, Any]:
     return options
 
 
+def parse_grid(axes: list[str] | None) -> dict[str, list[Any]]:
+    """Turn ["l2=1e-4,1e-3", "loss=ce,la"] into lists of values; values are TOML, else text."""
+    grid: dict[str, list[Any]] = {}
+    for axis in axes or []:
+        key, equals, text = axis.partition("=")
+        key = key.strip().replace("-", "_")
+        if key in grid:
+            raise typer.BadParameter(f"{key!r} is given twice: put its values into one", param_hint="--grid")
+        pairs = [f"{key}{equals}{value}" for value in text.split(",") if value.strip()] or [axis]
+        grid[key] = [parse_options([pair], "--grid")[key] for pair in pairs]
+    return grid
+
+
 def parse_encoder_options(pairs: list[str] | None) -> dict[str, Any] | None:
     """Return the --encoder-option pairs as a dict, None where there are none."""
     return parse_options(pairs, "--encoder-option") or None

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from ltstore.encode import IngestReport
+    from ltstore.linear import PassRecord
     from ltstore.metrics import Estimate
     from ltstore.store import Problem, Repair, VerifyReport
     from ltstore.transfer import ExportReport, ImportReport
@@ -133,8 +134,35 @@ def _cell(value: Any) -> str:
 @contextmanager
 def progress(title: str, total: int | None, unit: str = "rows") -> Iterator[Progress]:
     """Show a bar with rate, ETA and where the time goes, on a terminal's stderr; nothing elsewhere."""
+    with _bar(title, total, unit) as (advance, _):
+        yield advance
+
+
+@contextmanager
+def training(n_passes: int | None) -> Iterator[tuple[Progress, Callable[[PassRecord], None]]]:
+    """Show a bar of passes with loss, gap and accuracy on the holdout, where known."""
+    with _bar("train", n_passes, "passes") as (advance, entitle):
+        kept: dict[str, str] = {}
+
+        def on_pass(done: PassRecord) -> None:
+            if done.gap == done.gap:  # a pass inside a line search has none
+                kept["gap"] = f"gap {done.gap / max(abs(done.value), 1e-300):.1%}"
+            if done.holdout_balanced == done.holdout_balanced:
+                kept["holdout"] = f"holdout {100 * done.holdout_balanced:.1f}"
+            entitle(
+                " ".join(
+                    ["train", f"loss {done.loss:.4f}", *kept.values(), f"{done.rows_per_second:,.0f} rows/s"]
+                )
+            )
+
+        yield advance, on_pass
+
+
+@contextmanager
+def _bar(title: str, total: int | None, unit: str) -> Iterator[tuple[Progress, Callable[[str], None]]]:
+    """Yield what moves the bar on, and what changes its title."""
     if not sys.stderr.isatty():
-        yield lambda rows, seconds: None
+        yield lambda rows, seconds: None, lambda title: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -164,7 +192,7 @@ def progress(title: str, total: int | None, unit: str = "rows") -> Iterator[Prog
             )
             bar.update(task, advance=rows, shares=shares)
 
-        yield advance
+        yield advance, lambda title: bar.update(task, description=title)
 
 
 def _rate_column(started: float, unit: str) -> ProgressColumn:
@@ -385,6 +413,7 @@ _STOPPED = {
     "tolerance": "converged",
     "max_passes": "stopped at the limit of passes",
     "rounding": "stopped where float32 gives no more",
+    "epochs": "all epochs made",
     "closed form": "",
 }
 
@@ -425,15 +454,45 @@ def train_summary(outcome: TrainOutcome, out: Path) -> None:
     passes = (
         "closed form" if not outcome.n_passes else (f"{outcome.n_passes} passes, " + _STOPPED[outcome.stopped])
     )
-    pairs(
-        [
-            ("model", str(out)),
-            ("rows", f"{outcome.model.class_counts.sum():,} real + {outcome.targets.sum():,} synthetic"),
-            ("settings", _train_settings(settings)),
-            ("time", f"{outcome.seconds:.2f} s, {passes}"),
-        ]
-    )
+    if outcome.trials:
+        _grid_table(outcome.trials)
+    items = [
+        ("model", str(out)),
+        ("rows", f"{outcome.n_real:,} real + {outcome.targets.sum():,} synthetic"),
+        ("settings", _train_settings(settings)),
+        ("time", f"{outcome.seconds:.2f} s, {passes}"),
+    ]
+    if outcome.holdout is not None:
+        n_rows = settings["holdout_rows"]["n_rows"]
+        where = f"pass {outcome.kept_pass} of {outcome.n_passes}"
+        found = f"{percent(outcome.holdout.balanced)} balanced, {percent(outcome.holdout.accuracy)} overall"
+        items.append(("holdout", f"{found}, of {n_rows:,} rows, at {where}"))
+    if outcome.kept_pass:
+        kept = outcome.history[outcome.kept_pass - 1]
+        gap = "" if kept["gap"] is None else f", estimated {kept['gap']:.2g} above the least"
+        items.append(("objective", f"{kept['value']:.4f} (loss {kept['loss']:.4f}){gap}"))
+        waiting = f"{100 * outcome.data_share:.0f}% of the time waiting for rows"
+        items.append(("speed", f"{outcome.rows_per_second:,.0f} rows/s, {waiting}"))
+    pairs(items)
     note(f"next: ltstore evaluate {out} --store {outcome.model.record['made_from']['store']} --split test")
+
+
+def _grid_table(trials: Sequence[Mapping[str, Any]]) -> None:
+    """The heads of a grid; the chosen one is marked."""
+    figures = {"holdout_balanced", "holdout_accuracy", "n_passes", "kept_pass", "stopped", "chosen"}
+    axes = [key for key in trials[0] if key not in figures]
+    rows = [
+        (
+            "->" if trial["chosen"] else "",
+            *[_cell(trial[key]) for key in axes],
+            percent(trial["holdout_balanced"]),
+            percent(trial["holdout_accuracy"]),
+            trial["n_passes"],
+            _STOPPED[trial["stopped"]],
+        )
+        for trial in trials
+    ]
+    table(("", *axes, "holdout balanced", "overall", "passes", "end"), rows)
 
 
 def _train_settings(settings: Mapping[str, Any]) -> str:
@@ -442,8 +501,17 @@ def _train_settings(settings: Mapping[str, Any]) -> str:
     for key in (
         "loss",
         "tau",
+        "smoothing",
+        "class_weights",
+        "beta",
+        "margin",
+        "scale",
+        "implicit",
         "penalty",
         "l2",
+        "init",
+        "solver",
+        "keep",
         "shrinkage",
         "mean_shrinkage",
         "posthoc_tau",
@@ -453,7 +521,7 @@ def _train_settings(settings: Mapping[str, Any]) -> str:
         "donors_by",
     ):
         value = settings.get(key)
-        if value not in (None, "none", 0.0):
+        if value not in (None, "none", 0.0, "zero", "lbfgs", "last"):
             words.append(f"{key.replace('_', ' ')} {_cell(value)}")
     return ", ".join(words)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,6 +18,7 @@ from ltstore_cli._options import (
     Split,
     StorePath,
     Subset,
+    parse_grid,
     parse_options,
 )
 
@@ -30,7 +31,7 @@ def train(
     head: Annotated[
         str,
         typer.Option(
-            help="linear (softmax), or a closed form: ncm (nearest class mean), gda (Gaussian), ridge."
+            help="linear (softmax), cosine (of cosines), or a closed form: ncm (nearest class mean), gda, ridge."
         ),
     ] = "linear",
     loss: Annotated[
@@ -43,6 +44,24 @@ def train(
     posthoc_tau: Annotated[
         float | None, typer.Option(help="Lean to the tail after training; default 0, or what auto chooses.")
     ] = None,
+    smoothing: Annotated[
+        float | None, typer.Option(help="Share of every target spread over all classes; default 0.")
+    ] = None,
+    class_weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Weight of a row by its class's size: none (default), balanced (1 / rows) or effective-number."
+        ),
+    ] = None,
+    beta: Annotated[float | None, typer.Option(help="Of effective-number; default 0.999.")] = None,
+    row_weights: Annotated[
+        Path | None, typer.Option(help="File (npy) with a weight for each row of the selection.")
+    ] = None,
+    margin: Annotated[
+        float | None,
+        typer.Option(help="Margin of the smallest class, others by rows^-1/4 (LDAM); default 0: none."),
+    ] = None,
+    scale: Annotated[float | None, typer.Option(help="Of the cosine head's logits; default 25.")] = None,
     sampler: Annotated[
         str,
         typer.Option(
@@ -77,34 +96,96 @@ def train(
         float | None,
         typer.Option(help="Stop when the objective is estimated to be within this share of its minimum."),
     ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(help="Where to begin: zero (default), or the closed form means, gda or ridge."),
+    ] = None,
+    solver: Annotated[
+        str | None, typer.Option(help="lbfgs (default: whole passes), or minibatches by sgd or adam.")
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Of minibatches; default 0.05 (sgd), 0.005 (adam).")
+    ] = None,
+    momentum: Annotated[float | None, typer.Option(help="Of minibatches; default 0.9.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes of a minibatch solver; default 30.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Rows of a minibatch; default 512.")] = None,
+    schedule: Annotated[
+        str | None, typer.Option(help="Of the learning rate: cosine (default, falls to 0) or constant.")
+    ] = None,
+    holdout: Annotated[
+        str | None,
+        typer.Option(
+            help="Judge every pass on rows not trained on: a share of each class (0.2), a subset or a split."
+        ),
+    ] = None,
+    keep: Annotated[
+        str | None,
+        typer.Option(help="last (default), or best: the pass with the best balanced holdout accuracy."),
+    ] = None,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE,VALUE",
+            help="Train a head for every combination in the same passes, keep the best on the holdout; repeat.",
+        ),
+    ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="Directory to put the run away in; the same command goes on from there."),
+    ] = None,
+    checkpoint_every: Annotated[
+        int | None, typer.Option(min=1, help="Passes between two checkpoints; default 10, or a minute.")
+    ] = None,
     backend: Annotated[str | None, typer.Option(help="auto (default), numba or reference.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the synthetic rows; default 0.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of synthetic rows, holdout and minibatches; default 0.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the model that is there.")] = False,
     json: Json = False,
 ) -> None:
     """Train a head on real rows, with synthetic rows for the tail if asked, and write a model directory.
 
-    Example: `ltstore train birds.zarr --sampler neighbor-gauss --out models/ng`
+    Examples: `ltstore train birds.zarr --sampler neighbor-gauss --out models/ng`;
+    `ltstore train birds.zarr --holdout 0.2 --grid l2=1e-3,1e-2 --grid tau=0.5,1,1.5 --out models/best`
     """
-    from ltstore.linear import TrainSettings
+    from ltstore.linear import Checkpointing, TrainSettings
     from ltstore.workflow import train as train_head
 
+    minibatch = {
+        "learning_rate": learning_rate,
+        "momentum": momentum,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "schedule": schedule,
+    }
     given = {
+        "head": "cosine" if head == "cosine" else None,
+        "scale": scale,
         "loss": loss,
         "tau": tau,
         "posthoc_tau": posthoc_tau,
+        "smoothing": smoothing,
+        "class_weights": class_weights,
+        "beta": beta,
+        "margin": margin,
         "implicit": implicit,
         "l2": l2,
         "penalty": penalty,
+        "init": init,
+        "solver": solver,
         "max_passes": max_passes,
         "tolerance": tolerance,
+        "minibatch": _given(minibatch) or None,
+        "keep": keep,
         "backend": backend,
         "seed": seed,
     }
-    chosen = {key: value for key, value in given.items() if value is not None}
+    chosen = _given(given)
     settings = TrainSettings.from_mapping(chosen) if chosen or head == "linear" else None
-    passes = settings.max_passes if settings else None
-    with _render.progress("train", passes, "passes") as progress:
+    if checkpoint is None and checkpoint_every is not None:
+        raise typer.BadParameter("needs --checkpoint DIR", param_hint="--checkpoint-every")
+    how = {} if checkpoint_every is None else {"every_passes": checkpoint_every}
+    with _render.training(settings.n_passes if settings else None) as (progress, on_pass):
         outcome = train_head(
             store,
             split=split,
@@ -117,11 +198,39 @@ def train(
             max_ratio=max_ratio,
             donors_by=donors_by,
             settings=settings,
+            row_weights=None if row_weights is None else _read_weights(row_weights),
+            holdout=_share_or_name(holdout),
+            grid=parse_grid(grid) or None,
+            checkpoint=None if checkpoint is None else Checkpointing(directory=checkpoint, **how),
             out=out,
             force=force,
             progress=progress,
+            on_pass=on_pass,
         )
     if json:
         _render.json_out(outcome.to_json() | {"model": str(out)})
     else:
         _render.train_summary(outcome, out)
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in options.items() if value is not None}
+
+
+def _share_or_name(text: str | None) -> float | str | None:
+    """Return the share that --holdout is, or the name it is."""
+    if text is None:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _read_weights(path: Path) -> Any:
+    import numpy as np
+
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as err:
+        raise typer.BadParameter(f"cannot read {path}: {err}", param_hint="--row-weights") from err

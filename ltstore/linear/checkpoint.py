@@ -168,9 +168,12 @@ class Checkpoint:
                 old.unlink(missing_ok=True)
         self._passes, self._saved = n_passes(state.facts), time.monotonic()
 
-    def remove(self) -> None:
-        """Remove the directory: the run has ended, and its model is written."""
-        remove_directory(self.path)
+
+def remove_checkpoint(how: Checkpointing) -> None:
+    """Remove the directory: the run has ended and its model is written."""
+    path = Path(how.directory).absolute()
+    check_directory(path)
+    remove_directory(path)
 
 
 def check_directory(path: Path) -> None:

@@ -124,6 +124,10 @@ class RowView:
         self._split.embeddings.take(ids, out, unit=self._normalize)
         return out
 
+    def select(self, positions: IntArray) -> RowView:
+        """Return the rows at `positions` (ascending, unique) as rows of their own, ids kept."""
+        return RowView(self._split, self._row_ids[positions], self._normalize)
+
     def _into(self, out: FloatArray | None, shape: tuple[int, int]) -> FloatArray:
         """Return `out`, or room; StoreFormatError where rows are claimed to be far larger than the files are."""
         if out is None:

@@ -72,7 +72,7 @@ class TrainingStream:
         self._rows = rows
         self._sampler = sampler
         self._targets = _checked_targets(sampler, targets, n_classes)
-        self._weights = _checked_weights(weights, rows)
+        self._weights = None if weights is None else check_weights(weights, rows)
         self._seed, self._epoch = seed, epoch
         self._block_rows = block_rows
         self._real_counts = class_counts(rows)
@@ -280,9 +280,8 @@ def _checked_targets(sampler: Sampler | None, targets: IntArray | None, n_classe
     return checked.astype(np.int64)
 
 
-def _checked_weights(weights: FloatArray | None, rows: Rows) -> FloatArray | None:
-    if weights is None:
-        return None
+def check_weights(weights: FloatArray, rows: Rows) -> FloatArray:
+    """Return a read-only copy of (N,) row weights; DataError where they are none."""
     column = np.array(weights, np.float32)
     if column.shape != (rows.n_samples,) or not np.isfinite(column).all() or (column < 0).any():
         raise DataError(

@@ -2,34 +2,49 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
-import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ltstore.backtest import BLEND_ROWS, Candidate, Member, blend_heads
 from ltstore.errors import ConfigError, DataError, StoreExistsError
-from ltstore.linear import LinearModel, TrainResult, TrainSettings, train_closed_form, train_linear
+from ltstore.linear import (
+    Checkpointing,
+    HoldoutScore,
+    LinearModel,
+    TrainResult,
+    TrainSettings,
+    best_of,
+    expand_grid,
+    train_closed_form,
+    train_grid,
+    train_linear,
+)
+from ltstore.linear.checkpoint import remove_checkpoint
 from ltstore.linear.model import check_replaceable
 from ltstore.linear.problem import lean
-from ltstore.linear.training import CLOSED_FORMS
+from ltstore.linear.training import CLOSED_FORMS, OnPass, no_record
 from ltstore.storage import Place
 from ltstore.store import Store
 from ltstore.stream import TrainingStream
-from ltstore.types import IntArray, Progress, Sampler, no_progress
+from ltstore.stream.loader import check_weights
+from ltstore.types import UNLABELLED, IntArray, Progress, Sampler, no_progress
 from ltstore.workflow.backtesting import backtest
+from ltstore.workflow.holdout import divide
 from ltstore.workflow.sampling import StoredSampler, fit_sampler, plan_targets
 from ltstore.workflow.selection import Selection, select
 
 _log = logging.getLogger(__name__)
 
-HEADS = ("linear", *CLOSED_FORMS)
+HEADS = ("linear", "cosine", *CLOSED_FORMS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +61,19 @@ class TrainOutcome:
     n_passes : int
         Passes over the rows; 0 for a closed form.
     stopped : str
-        "tolerance", "max_passes", "rounding" or "closed form", see `ltstore.linear.TrainResult`.
+        "tolerance", "max_passes", "rounding", "epochs" or "closed form", see `ltstore.linear.TrainResult`.
     history : list of dict
-        One entry per pass; a gap that was not estimated is None.
+        One entry per pass (`ltstore.linear.PassRecord`); what was not measured is None.
+    kept_pass : int
+        The pass, from 1, that the model is from; 0 for a closed form and for a blend.
+    holdout : HoldoutScore or None
+        Of the model.
+    rows_per_second : float
+        Of all passes; 0 for a closed form.
+    data_share : float
+        Share of the passes' time that was spent waiting for rows.
+    trials : list of dict
+        Of a grid: what each head was trained with, how it did on the holdout, and which was chosen.
     """
 
     model: LinearModel = field(repr=False)
@@ -57,16 +82,31 @@ class TrainOutcome:
     n_passes: int
     stopped: str
     history: list[dict[str, float | None]] = field(repr=False)
+    kept_pass: int = 0
+    holdout: HoldoutScore | None = None
+    rows_per_second: float = 0.0
+    data_share: float = 0.0
+    trials: list[dict[str, Any]] = field(default_factory=list, repr=False)
+
+    @property
+    def n_real(self) -> int:
+        """Real rows that were trained on, without the holdout."""
+        return int(self.model.record["settings"].get("n_real", self.model.class_counts.sum()))
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain dict: settings and figures, not the weights."""
         return {
             "settings": self.model.record["settings"],
-            "n_real": int(self.model.class_counts.sum()),
+            "n_real": self.n_real,
             "n_synthetic": int(self.targets.sum()),
             "n_passes": self.n_passes,
+            "kept_pass": self.kept_pass,
             "stopped": self.stopped,
             "seconds": self.seconds,
+            "rows_per_second": self.rows_per_second,
+            "data_share": self.data_share,
+            "holdout": None if self.holdout is None else self.holdout._asdict(),
+            "grid": self.trials,
             "history": self.history,
         }
 
@@ -84,9 +124,14 @@ def train(
     max_ratio: float | None = None,
     donors_by: str = "means",
     settings: TrainSettings | None = None,
+    row_weights: ArrayLike | None = None,
+    holdout: float | str | None = None,
+    grid: Mapping[str, Sequence[Any]] | None = None,
+    checkpoint: Checkpointing | None = None,
     out: Path | str | None = None,
     force: bool = False,
     progress: Progress = no_progress,
+    on_pass: OnPass = no_record,
 ) -> TrainOutcome:
     """Train a linear head on the rows of a selection.
 
@@ -95,8 +140,8 @@ def train(
     store : path, Store or Selection
     split, subset : str
         Used where `store` is no Selection.
-    head : {"linear", "ncm", "gda", "ridge"}
-        A softmax head by the streaming solver, or a closed form: nearest class mean, Gaussian discriminant, ridge.
+    head : {"linear", "cosine", "ncm", "gda", "ridge"}
+        A softmax head by a solver, or a closed form: nearest class mean, Gaussian discriminant, ridge.
     sampler : str
         "none", "auto" (what `backtest` of these rows chooses; settings then give penalty, solver and seed), or a
         sampler whose rows fill every class up to the largest one (or `per_class` rows each).
@@ -106,16 +151,35 @@ def train(
         Use this materialised set (see `ltstore.workflow.sample`) in place of a sampler.
     settings : TrainSettings, optional
         Loss, penalty, solver of the softmax head; refused with a closed form.
+    row_weights : (N,) floats, optional
+        Weight of each row of the selection in the loss of a softmax head, at least 0.
+    holdout : float or str, optional
+        Rows that a softmax head is not trained on and judged on at every point (`ltstore.workflow.holdout.divide`): a
+        share of the selection, or the name of a subset or split. The model's class counts are the selection's all the
+        same, so that groups of classes are those of other models of it.
+    grid : mapping of str to values, optional
+        Train a head for every combination of these settings, all in the same passes, and give back the one that is best
+        on the holdout.
+    checkpoint : Checkpointing, optional
+        Put the run away now and then, and take up one that was. Removed when the model has been written to `out`.
     out : path, optional
         Model directory to write.
     force : bool
         Replace the model that is there; nothing but a model is ever replaced.
+    progress : Progress
+        As in `ltstore.linear.train_linear`.
+    on_pass : callable
+        Called after every pass with its PassRecord; not for a grid.
 
     Raises
     ------
     ConfigError, DataError, StoreNotFoundError, StoreExistsError, IncompleteStoreError, StoreWriteError
     """
+    if head == "cosine":
+        settings = replace(settings or TrainSettings(), head="cosine")
+    extras = {"row weights": row_weights, "holdout": holdout, "grid": grid, "checkpoint": checkpoint}
     _check_settings(head, sampler, sampler_settings, synthetic, per_class, max_ratio, donors_by, settings)
+    _check_extras(head, sampler, extras)
     if out is not None:
         check_replaceable(Path(out).absolute())
         if Path(out).exists() and not force:
@@ -125,37 +189,56 @@ def train(
     selection = store if isinstance(store, Selection) else select(store, split, subset)
     selection.require_labels()
     started = time.perf_counter()
-    fit = partial(_fit, selection, donors_by=donors_by, progress=progress)
+    chosen = settings or TrainSettings()
+    fit = partial(_fit, selection, donors_by=donors_by, progress=progress, on_pass=on_pass)
     if sampler == "auto":
-        result, targets, source = _fit_chosen(selection, settings or TrainSettings(), fit)
+        fitted = _fit_chosen(selection, chosen, fit)
     else:
-        result, targets, source = fit(
+        fitted = fit(
             head=head,
             sampler=sampler,
             sampler_settings=sampler_settings,
             synthetic=synthetic,
             per_class=per_class,
             max_ratio=max_ratio,
-            settings=settings or TrainSettings(),
+            settings=chosen,
+            row_weights=row_weights,
+            holdout=holdout,
+            grid=grid,
+            checkpoint=checkpoint,
         )
+    result = fitted.result
     record = dict(result.model.record)
-    record["settings"] = {**record["settings"], **source}
-    record["synthetic_counts"] = targets.tolist()
+    record["settings"] = {**record["settings"], **fitted.source}
+    record["synthetic_counts"] = fitted.targets.tolist()
     record["train_seconds"] = time.perf_counter() - started
     outcome = TrainOutcome(
         model=replace(result.model, record=record),
-        targets=targets,
+        targets=fitted.targets,
         seconds=record["train_seconds"],
         n_passes=result.n_passes,
         stopped=result.stopped,
-        history=[
-            {name: value if math.isfinite(value) else None for name, value in asdict(step).items()}
-            for step in result.history
-        ],
+        history=[step.to_json() for step in result.history],
+        kept_pass=result.kept_pass,
+        holdout=result.holdout,
+        rows_per_second=result.rows_per_second,
+        data_share=result.data_share,
+        trials=fitted.trials,
     )
     if out is not None:
         outcome.model.save(out)
+        if checkpoint is not None:
+            remove_checkpoint(checkpoint)
     return outcome
+
+
+class _Fitted(NamedTuple):
+    """A head, the (C,) synthetic rows it was trained with, what the record says of them, and a grid's table."""
+
+    result: TrainResult
+    targets: IntArray
+    source: dict[str, Any]
+    trials: list[dict[str, Any]]
 
 
 def _fit(
@@ -169,9 +252,14 @@ def _fit(
     synthetic: str | None = None,
     per_class: int | None = None,
     max_ratio: float | None = None,
+    row_weights: ArrayLike | None = None,
+    holdout: float | str | None = None,
+    grid: Mapping[str, Sequence[Any]] | None = None,
+    checkpoint: Checkpointing | None = None,
     progress: Progress = no_progress,
-) -> tuple[TrainResult, IntArray, dict[str, Any]]:
-    """Return a head, the (C,) synthetic rows it was trained with, and what the record says of them."""
+    on_pass: OnPass = no_record,
+) -> _Fitted:
+    """Train a head, or the heads of a grid, on a selection less its holdout."""
     common: dict[str, Any] = {
         "encoder": selection.rows.encoder,
         "encoder_spec": str(selection.store.split(selection.split).settings.get("encoder_spec", "")),
@@ -179,36 +267,67 @@ def _fit(
         "made_from": selection.made_from | {"store": str(selection.store.location)},
         "class_counts": selection.counts,
     }
-    moments = selection.moments()
     targets = np.zeros(len(selection.counts), np.int64)
     source: dict[str, Any] = {"sampler": "none"}
-    if head != "linear":
-        names = selection.store.class_names
-        return (
-            train_closed_form(head, moments, class_names=names, rows=selection.rows, **common),
-            targets,
-            source,
-        )
+    if head in CLOSED_FORMS:
+        names, moments = selection.store.class_names, selection.moments()
+        closed = train_closed_form(head, moments, class_names=names, rows=selection.rows, **common)
+        return _Fitted(closed, targets, source, [])
+    weights = None if row_weights is None else np.asarray(row_weights, np.float32)
+    if weights is not None:
+        check_weights(weights, selection.rows)
+        source["row_weights"] = "sha256:" + hashlib.sha256(weights.tobytes()).hexdigest()
+    training, held, positions = divide(selection, holdout, settings.seed)
+    if held is not None:
+        known = int(np.count_nonzero(held.labels != UNLABELLED))
+        source["holdout_rows"] = {"from": holdout, "rows": held.digest, "n_rows": known}
+    if weights is not None and positions is not None:
+        weights = weights[positions]
     used: Sampler | None = None
     if synthetic is not None:
-        stored = StoredSampler(selection, synthetic)
+        stored = StoredSampler(training, synthetic)
         used, targets = stored, stored.targets
         source |= {"synthetic": synthetic, "synthetic_digest": stored.digest}
     elif sampler != "none":
-        used = fit_sampler(selection, sampler, sampler_settings, donors_by=donors_by)
-        targets = plan_targets(selection, per_class, max_ratio)
+        used = fit_sampler(training, sampler, sampler_settings, donors_by=donors_by)
+        targets = plan_targets(training, per_class, max_ratio)
         source |= {"donors_by": donors_by}
     if used is not None:
         source |= {"sampler": used.name, "sampler_settings": dict(used.settings)}
-    stream = TrainingStream(selection.rows, sampler=used, targets=targets, seed=settings.seed)
-    return train_linear(stream, settings, moments, progress=progress, **common), targets, source
+    stream = TrainingStream(training.rows, sampler=used, targets=targets, weights=weights, seed=settings.seed)
+    how = {**common, "holdout": held, "progress": progress}
+    if grid is None:
+        result = train_linear(
+            stream, settings, training.moments(), checkpoint=checkpoint, on_pass=on_pass, **how
+        )
+        return _Fitted(result, targets, source, [])
+    results = train_grid(stream, expand_grid(settings, grid), training.moments(), **how)
+    best = best_of(results)
+    trials = [_trial(result, grid, number == best) for number, result in enumerate(results)]
+    source["grid"] = {"axes": {key: list(values) for key, values in grid.items()}, "trials": trials}
+    return _Fitted(results[best], targets, source, trials)
+
+
+def _trial(result: TrainResult, grid: Mapping[str, Sequence[Any]], chosen: bool) -> dict[str, Any]:
+    """Return the row of a grid's table."""
+    assert result.holdout is not None
+    settings = result.model.record["settings"]
+    return {
+        **{key: settings[key] for key in grid},
+        "holdout_balanced": result.holdout.balanced,
+        "holdout_accuracy": result.holdout.accuracy,
+        "n_passes": result.n_passes,
+        "kept_pass": result.kept_pass,
+        "stopped": result.stopped,
+        "chosen": chosen,
+    }
 
 
 def _fit_chosen(
     selection: Selection,
     settings: TrainSettings,
-    fit: Callable[..., tuple[TrainResult, IntArray, dict[str, Any]]],
-) -> tuple[TrainResult, IntArray, dict[str, Any]]:
+    fit: Callable[..., _Fitted],
+) -> _Fitted:
     """Fit what the backtest of these rows chooses: the blend of its members, leaning as far as it says."""
     try:
         card = backtest(selection, seed=settings.seed).card
@@ -225,7 +344,7 @@ def _fit_chosen(
         )
         for member in choice.members
     ]
-    results = [result for result, _, _ in fitted]
+    results = [one.result for one in fitted]
     n = selection.rows.n_samples
     sample = selection.rows.take(np.unique(np.linspace(0, n - 1, BLEND_ROWS).astype(np.int64)))
     weight, bias = blend_heads([result.model.arrays for result in results], sample)
@@ -238,17 +357,14 @@ def _fit_chosen(
         "auto_name": choice.name,
         "auto_reason": reason,
         "posthoc_tau": choice.posthoc_tau,
-        "members": [result.model.record["settings"] | source for result, _, source in fitted],
+        "members": [one.result.model.record["settings"] | one.source for one in fitted],
     }
     model = replace(last.model, weight=weight.astype(np.float32), bias=bias.astype(np.float32), record=record)
     passes = tuple(step for result in results for step in result.history)
     stopped = next((result.stopped for result in results if not result.converged), last.stopped)
-    blended = replace(last, model=model, history=passes, n_passes=len(passes), stopped=stopped)
-    return (
-        blended,
-        sum((targets for _, targets, _ in fitted), np.zeros_like(selection.counts)),
-        {"sampler": "auto"},
-    )
+    blended = replace(last, model=model, history=passes, n_passes=len(passes), stopped=stopped, kept_pass=0)
+    targets = sum((one.targets for one in fitted), np.zeros_like(selection.counts))
+    return _Fitted(blended, targets, {"sampler": "auto"}, [])
 
 
 def _check_settings(
@@ -270,7 +386,7 @@ def _check_settings(
         head != "linear" or sampler_settings or per_class is not None or max_ratio is not None
     ):
         raise ConfigError("sampler 'auto' chooses head, sampler and counts by a backtest: leave the others out")
-    if head != "linear" and (sampler != "none" or synthetic is not None or settings is not None):
+    if head in CLOSED_FORMS and (sampler != "none" or synthetic is not None or settings is not None):
         raise ConfigError(
             f"head {head!r} is a closed form of the class moments: it takes no loss, penalty or solver settings and "
             "no synthetic rows"
@@ -284,3 +400,19 @@ def _check_settings(
     useless = [name for name, value in given.items() if value]
     if sampler == "none" and useless:
         raise ConfigError(f"{', '.join(useless)} would do nothing without a sampler: name one, or leave it out")
+
+
+def _check_extras(head: str, sampler: str, extras: Mapping[str, Any]) -> None:
+    """Raise ConfigError for what a closed form or `auto` does not use, and a grid without what it is judged on."""
+    given = [name for name, value in extras.items() if value is not None]
+    if given and (head in CLOSED_FORMS or sampler == "auto"):
+        what = (
+            f"head {head!r} is a closed form"
+            if head in CLOSED_FORMS
+            else "sampler 'auto' is chosen by a backtest"
+        )
+        raise ConfigError(f"{what}: {', '.join(given)} would do nothing, leave it out")
+    if extras["grid"] is not None and extras["holdout"] is None:
+        raise ConfigError("a grid needs a holdout to choose on, e.g. a share of the rows (--holdout 0.2)")
+    if extras["grid"] is not None and extras["checkpoint"] is not None:
+        raise ConfigError("a grid is not put away in the middle: leave the checkpoint out")
