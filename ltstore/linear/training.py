@@ -19,6 +19,7 @@ from ltstore.linear.metric import within_class_metric
 from ltstore.linear.minibatch import Minibatch
 from ltstore.linear.model import LinearModel
 from ltstore.linear.problem import Problem, check_encoder
+from ltstore.linear.problem import lean as lean
 from ltstore.linear.progress import PassRecord
 from ltstore.linear.settings import TrainSettings
 from ltstore.linear.solver import Lbfgs, Vector, minimize

@@ -30,8 +30,7 @@ from ltstore.linear import (
 )
 from ltstore.linear.checkpoint import remove_checkpoint
 from ltstore.linear.model import check_replaceable
-from ltstore.linear.problem import lean
-from ltstore.linear.training import CLOSED_FORMS, OnPass, no_record
+from ltstore.linear.training import CLOSED_FORMS, OnPass, lean, no_record
 from ltstore.storage import Place
 from ltstore.store import Store
 from ltstore.stream import TrainingStream

@@ -31,10 +31,14 @@ def accuracy(model, test):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("loss, least", [("la", 53.5), ("ce", 43.0)])
-def test_trained_heads(cifar, loss, least):
+@pytest.mark.parametrize(
+    "settings, least",
+    [({"loss": "la"}, 53.5), ({"loss": "ce"}, 43.0), ({"head": "cosine"}, 54.0), ({"smoothing": 0.1}, 53.5)],
+    ids=["la", "ce", "cosine", "smoothing"],
+)
+def test_trained_heads(cifar, settings, least):
     train, test, moments = cifar
-    result = train_linear(TrainingStream(train), TrainSettings(loss=loss), moments, encoder=train.encoder)
+    result = train_linear(TrainingStream(train), TrainSettings(**settings), moments, encoder=train.encoder)
     assert result.converged
     assert accuracy(result.model, test) >= least
 
