@@ -19,8 +19,7 @@ class AnchoredGaussSampler(BaseSampler):
 
     Notes
     -----
-    C (r^2 + 2 D) doubles kept. Draw: r + D normals a row (50 to 100 ns each, which is nearly all of the time) and
-    r D multiplications.
+    C (r^2 + 2 D) doubles kept. Draw: the read of the parent, and `ltstore.kernels.normals.gauss_around`.
     """
 
     def _keep(
@@ -52,18 +51,18 @@ class AnchoredGaussSampler(BaseSampler):
     def _draw(self, class_id: int, key: DrawKey) -> SyntheticRows:
         a, noise = float(self._anchor[class_id]), self._noise[class_id]
         positions = self._pick(class_id, key.uniforms(1, "anchor")[:, 0])
-        rank = self._basis.shape[1]
-        e = key.normals(rank + len(self._basis), "noise")
-        X = e[:, rank:] * (noise * self._deviation[class_id])
-        # One product per row, not one for all: BLAS rounds differently in blocks of other sizes, and a row must
-        # be the same bits in whatever slice it is drawn.
-        X += np.matmul(e[:, None, :rank], (noise * (self._basis @ self._factor[class_id])).T)[:, 0]
-        X += self._means[class_id] - a * self._own_means[class_id]
-        if a:
-            X += a * self.rows.take(positions)
+        X = self.rows.take(positions) if a else np.zeros((len(positions), len(self._basis)), np.float32)
+        key.gauss_around(
+            X,
+            scale=a,
+            shift=self._means[class_id] - a * self._own_means[class_id],
+            factor=noise * (self._basis @ self._factor[class_id]).T,
+            deviation=noise * self._deviation[class_id],
+            what="noise",
+        )
         n = len(positions)
         return SyntheticRows(
-            X=X.astype(np.float32),
+            X=X,
             labels=np.full(n, class_id, np.int64),
             parent_ids=self.rows.row_ids[positions][:, None],
             donor_ids=np.repeat(self._donor_ids[class_id][None], n, axis=0),

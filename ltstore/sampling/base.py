@@ -11,8 +11,9 @@ import numpy as np
 
 from ltstore import rng
 from ltstore.errors import ConfigError, DataError, LabelError
+from ltstore.kernels.normals import RowKey, gauss_around, normal_rows
 from ltstore.kernels.rows import scale_rows
-from ltstore.types import Donors, DoubleArray, IntArray, Moments, Rows, SyntheticRows
+from ltstore.types import Donors, DoubleArray, FloatArray, IntArray, Moments, Rows, SyntheticRows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +33,46 @@ class DrawKey:
             self.seed, f"{self.purpose}.{what}", self.class_id, self.epoch, self.start, self.stop, n_draws
         )
 
-    def normals(self, n_draws: int, what: str = "normal") -> DoubleArray:
-        """Return (stop - start, n_draws) standard normals; another `what` gives independent ones."""
-        return rng.row_normals(
-            self.seed, f"{self.purpose}.{what}", self.class_id, self.epoch, self.start, self.stop, n_draws
+    def normals(self, n_draws: int, what: str = "normal") -> FloatArray:
+        """Return (stop - start, n_draws) standard normals, float32; another `what` gives independent ones."""
+        return normal_rows(self._words(what), self.start, self.stop, n_draws)
+
+    def gauss_around(
+        self,
+        X: FloatArray,
+        *,
+        scale: float,
+        shift: DoubleArray,
+        factor: DoubleArray,
+        deviation: DoubleArray,
+        what: str = "normal",
+    ) -> None:
+        """Make of each of the key's rows, in place, ``scale x + shift + noise``.
+
+        Parameters
+        ----------
+        X : (stop - start, D) float32
+        scale : float
+        shift : (D,) float64
+        factor : (r, D) float64
+            The noise has covariance ``factor' factor + diag(deviation^2)``.
+        deviation : (D,) float64
+        """
+        shift32, factor32, deviation32 = (
+            np.ascontiguousarray(each, np.float32) for each in (shift, factor, deviation)
         )
+        gauss_around(
+            X,
+            self._words(what),
+            self.start,
+            scale=scale,
+            shift=shift32,
+            factor=factor32,
+            deviation=deviation32,
+        )
+
+    def _words(self, what: str) -> RowKey:
+        return rng.row_key(self.seed, f"{self.purpose}.{what}", self.class_id, self.epoch)
 
 
 class BaseSampler(ABC):
