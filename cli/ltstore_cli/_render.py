@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from ltstore.metrics import Estimate
     from ltstore.store import Problem, Repair, VerifyReport
     from ltstore.transfer import ExportReport, ImportReport
-    from ltstore.types import Encoder, Progress
+    from ltstore.types import Encoder
     from ltstore.workflow import BacktestOutcome, EvaluateResult, Prediction, QuickstartResult, TrainOutcome
 
 
@@ -130,17 +131,35 @@ def _cell(value: Any) -> str:
     return str(value)
 
 
+class Advance:
+    """A `ltstore.types.Progress` that moves a bar; what it is to reach may be told later."""
+
+    def __init__(self, update: Callable[..., None]) -> None:
+        self._update = update
+        self._spent: Counter[str] = Counter()
+
+    def __call__(self, rows: int, seconds: Mapping[str, float]) -> None:
+        """Move on by some rows that took some seconds in each stage."""
+        self._spent.update(seconds)
+        whole = sum(self._spent.values())
+        shares = (f"{stage} {100 * value / whole:.0f}%" for stage, value in self._spent.items() if whole)
+        self._update(advance=rows, shares=" ".join(shares))
+
+    def expect(self, total: int) -> None:
+        """Say how many rows there will be."""
+        self._update(total=total)
+
+
 @contextmanager
-def progress(title: str, total: int | None, unit: str = "rows") -> Iterator[Progress]:
+def progress(title: str, total: int | None, unit: str = "rows") -> Iterator[Advance]:
     """Show a bar with rate, ETA and where the time goes, on a terminal's stderr; nothing elsewhere."""
     if not sys.stderr.isatty():
-        yield lambda rows, seconds: None
+        yield Advance(lambda **_: None)
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    spent: dict[str, float] = {}
     started = time.monotonic()
     columns: list[ProgressColumn] = [
         TextColumn("{task.description}"),
@@ -152,19 +171,7 @@ def progress(title: str, total: int | None, unit: str = "rows") -> Iterator[Prog
     ]
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=total, shares="")
-
-        def advance(rows: int, seconds: Mapping[str, float]) -> None:
-            for stage, value in seconds.items():
-                spent[stage] = spent.get(stage, 0.0) + value
-            whole = sum(spent.values())
-            shares = (
-                " ".join(f"{stage} {100 * value / whole:.0f}%" for stage, value in spent.items())
-                if whole
-                else ""
-            )
-            bar.update(task, advance=rows, shares=shares)
-
-        yield advance
+        yield Advance(partial(bar.update, task))
 
 
 def _rate_column(started: float, unit: str) -> ProgressColumn:

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from ltstore.cores import resolve_n_workers
 from ltstore.encode.pipeline import (
     STAGES,
     EncodedBatch,
     batch_spans,
     encoded_spans,
     resolve_batch_size,
-    resolve_n_workers,
 )
 from ltstore.encode.pixels import NativePixels
 from ltstore.errors import ConfigError
