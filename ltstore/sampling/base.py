@@ -155,6 +155,13 @@ class BaseSampler(ABC):
         ConfigError
             `start`, `stop`, `seed` or `epoch` is negative, or start > stop.
         """
+        made = self._draw(class_id, self._key(class_id, start, stop, seed, epoch))
+        if self.rows.normalized:
+            scale_rows(made.X)
+        return made
+
+    def _key(self, class_id: int, start: int, stop: int, seed: int, epoch: int) -> DrawKey:
+        """Return the key of rows [start, stop), or raise what `sample` raises."""
         rows = self.rows
         n_classes = len(rows.class_names)
         if not 0 <= class_id < n_classes:
@@ -167,13 +174,9 @@ class BaseSampler(ABC):
             raise DataError(
                 f"class {rows.class_names[class_id]!r} has no rows to sample from: give it a target of 0 rows"
             )
-        key = DrawKey(
+        return DrawKey(
             purpose=f"sample.{self.name}", class_id=class_id, start=start, stop=stop, seed=seed, epoch=epoch
         )
-        made = self._draw(class_id, key)
-        if rows.normalized:
-            scale_rows(made.X)
-        return made
 
     @property
     def rows(self) -> Rows:
