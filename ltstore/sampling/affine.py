@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ltstore.kernels.combine import combine_rows
 from ltstore.sampling.base import BaseSampler, DrawKey
 from ltstore.types import DoubleArray, IntArray, SyntheticRows
 
@@ -50,7 +51,7 @@ class AffineSampler(BaseSampler):
         return np.zeros((0, self.rows.n_features))
 
     def combine(self, class_id: int, start: int, stop: int, *, seed: int, epoch: int = 0) -> Combination:
-        """Return the terms of the rows that `sample` returns for the same arguments.
+        """Return the terms of the rows that `sample` returns for the same arguments, before they are scaled.
 
         Raises
         ------
@@ -62,15 +63,20 @@ class AffineSampler(BaseSampler):
     def _draw(self, class_id: int, key: DrawKey) -> SyntheticRows:
         terms = self._combine(class_id, key)
         n, n_features = len(terms.positions), self.rows.n_features
-        X = np.zeros((n, n_features))
-        # Term by term, so that a row is the same bits in whatever slice it is drawn.
-        for positions, factors in zip(terms.positions.T, terms.row_factors.T, strict=True):
-            some = np.flatnonzero(factors)
-            X[some] += factors[some, None] * self.rows.take(positions[some])
-        for vectors, factors in zip(terms.vectors.T, terms.vector_factors.T, strict=True):
-            X += factors[:, None] * self.vectors[vectors]
+        needed, of_rows = np.unique(terms.positions, return_inverse=True)
+        kinds, of_vectors = np.unique(terms.vectors, return_inverse=True)
+        atoms = np.concatenate([self.rows.take(needed), self.vectors[kinds].astype(np.float32)])
+        X = combine_rows(
+            np.concatenate(
+                [of_rows.reshape(terms.positions.shape), len(needed) + of_vectors.reshape(terms.vectors.shape)],
+                axis=1,
+            ),
+            np.concatenate([terms.row_factors, terms.vector_factors], axis=1).astype(np.float32),
+            atoms,
+            np.empty((n, n_features), np.float32),
+        )
         return SyntheticRows(
-            X=X.astype(np.float32),
+            X=X,
             labels=np.full(n, class_id, np.int64),
             parent_ids=terms.parent_ids,
             donor_ids=terms.donor_ids,
