@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ltstore.kernels.combine import combine_rows
 from ltstore.sampling.base import BaseSampler, DrawKey
-from ltstore.types import DoubleArray, IntArray, SyntheticRows
+from ltstore.types import DoubleArray, FloatArray, IntArray, SyntheticRows
 
 
 @dataclass(frozen=True, kw_only=True)
 class Combination:
     """Rows ``x_i = sum_p row_factors[i, p] X[positions[i, p]] + sum_q vector_factors[i, q] V[vectors[i, q]]``.
 
-    Before they are scaled to unit norm. V is `AffineSampler.vectors`. A term of factor 0 is none.
+    V is `AffineSampler.vectors`. A term of factor 0 is none.
 
     Attributes
     ----------
@@ -51,35 +51,49 @@ class AffineSampler(BaseSampler):
         return np.zeros((0, self.rows.n_features))
 
     def combine(self, class_id: int, start: int, stop: int, *, seed: int, epoch: int = 0) -> Combination:
-        """Return the terms of the rows that `sample` returns for the same arguments, before they are scaled.
+        """Return the terms of the rows that `sample` returns for the same arguments.
 
         Raises
         ------
         DataError, LabelError, ConfigError
             As `sample`.
+
+        Notes
+        -----
+        Factors of unit rows are scaled by the norm of their sum, which is made for that and not kept.
         """
-        return self._combine(class_id, self._key(class_id, start, stop, seed, epoch))
+        terms = self._combine(class_id, self._key(class_id, start, stop, seed, epoch))
+        if not self.rows.normalized:
+            return terms
+        X = self._sums(terms).astype(np.float64)
+        norms = np.sqrt(np.vecdot(X, X))[:, None]
+        norms[norms == 0] = 1.0
+        return replace(
+            terms, row_factors=terms.row_factors / norms, vector_factors=terms.vector_factors / norms
+        )
 
     def _draw(self, class_id: int, key: DrawKey) -> SyntheticRows:
         terms = self._combine(class_id, key)
-        n, n_features = len(terms.positions), self.rows.n_features
-        needed, of_rows = np.unique(terms.positions, return_inverse=True)
-        kinds, of_vectors = np.unique(terms.vectors, return_inverse=True)
-        atoms = np.concatenate([self.rows.take(needed), self.vectors[kinds].astype(np.float32)])
-        X = combine_rows(
-            np.concatenate(
-                [of_rows.reshape(terms.positions.shape), len(needed) + of_vectors.reshape(terms.vectors.shape)],
-                axis=1,
-            ),
-            np.concatenate([terms.row_factors, terms.vector_factors], axis=1).astype(np.float32),
-            atoms,
-            np.empty((n, n_features), np.float32),
-        )
         return SyntheticRows(
-            X=X,
-            labels=np.full(n, class_id, np.int64),
+            X=self._sums(terms),
+            labels=np.full(len(terms.positions), class_id, np.int64),
             parent_ids=terms.parent_ids,
             donor_ids=terms.donor_ids,
+        )
+
+    def _sums(self, terms: Combination) -> FloatArray:
+        """Return (n, D) float32 the rows that the terms make."""
+        needed, of_rows = np.unique(terms.positions, return_inverse=True)
+        kinds, of_vectors = np.unique(terms.vectors, return_inverse=True)
+        indices = [
+            of_rows.reshape(terms.positions.shape),
+            of_vectors.reshape(terms.vectors.shape) + len(needed),
+        ]
+        return combine_rows(
+            np.concatenate(indices, axis=1),
+            np.concatenate([terms.row_factors, terms.vector_factors], axis=1).astype(np.float32),
+            np.concatenate([self.rows.take(needed), self.vectors[kinds].astype(np.float32)]),
+            np.empty((len(terms.positions), self.rows.n_features), np.float32),
         )
 
     @abstractmethod
