@@ -14,7 +14,7 @@ from ltstore.backtest.plan import ROWS_PER_CLASS, Trial, large_classes, plan_tri
 from ltstore.errors import ConfigError
 from ltstore.linear import TrainSettings, train_closed_form, train_linear
 from ltstore.linear.objective import EMPTY_CLASS_BIAS
-from ltstore.linear.training import lean
+from ltstore.linear.problem import lean
 from ltstore.neighbors import class_donors
 from ltstore.rows import ArrayRows, class_counts
 from ltstore.sampling import balance_targets, make_sampler

@@ -5,6 +5,7 @@ of `contract` against `reference` (float64), the rows of `rows` against NumPy's 
 stores or settings. Start reading at `contract`.
 """
 
+from ltstore.kernels.contract import SoftmaxTerms
 from ltstore.kernels.dispatch import BACKENDS, resolve_backend, softmax_gradient
 
-__all__ = ["BACKENDS", "resolve_backend", "softmax_gradient"]
+__all__ = ["BACKENDS", "SoftmaxTerms", "resolve_backend", "softmax_gradient"]

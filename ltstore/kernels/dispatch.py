@@ -6,7 +6,7 @@ from importlib import import_module
 from importlib.util import find_spec
 
 from ltstore.errors import BackendUnavailableError, ConfigError
-from ltstore.kernels.contract import SoftmaxGradient, check_arguments
+from ltstore.kernels.contract import SoftmaxGradient, SoftmaxTerms, check_arguments
 from ltstore.types import FloatArray, IntArray
 
 # name -> (module of the backend, package that it needs), fastest first
@@ -59,34 +59,40 @@ def softmax_gradient(
     offsets: FloatArray,
     weights: FloatArray | None = None,
     *,
+    margins: FloatArray | None = None,
+    smoothing: FloatArray | None = None,
+    first: int = 0,
     backend: str = "auto",
 ) -> float:
     """Overwrite logits with the gradient of the softmax cross entropy and return the summed loss.
 
-    logits[i, c] <- weights[i] * (softmax(logits + offsets)[i, c] - [c == labels[i]])
+    With nothing but offsets: logits[i, c] <- weights[i] * (softmax(logits + offsets)[i, c] - [c == labels[i]]).
+    The whole definition is that of `ltstore.kernels.contract`.
 
     Parameters
     ----------
-    logits : (n, C) float32, C-contiguous
-        Modified.
+    logits : (n, L) float32, C-contiguous
+        The C columns from `first` on are modified.
     labels : (n,) int64
         In [0, C).
-    offsets : (C,) float32
-        Added to every row: bias and logit adjustment.
+    offsets, margins, smoothing : (C,) float32
+        See `ltstore.kernels.contract.SoftmaxTerms`.
     weights : (n,) float32, optional
+    first : int
     backend : {"auto", "numba", "reference"}
 
     Returns
     -------
     float
-        Sum over rows of weight * (logsumexp(z) - z[label]); not finite where a logit is NaN or infinite.
+        Sum over rows of weight times cross entropy; not finite where a logit is NaN or infinite.
 
     Raises
     ------
-    DataError, LabelError
+    DataError, ConfigError, LabelError
         Arguments do not fit together (`ltstore.kernels.contract.check_arguments`).
     BackendUnavailableError, ConfigError
         See `resolve_backend`.
     """
-    check_arguments(logits, labels, offsets, weights)
-    return load_backend(resolve_backend(backend)[0])(logits, labels, offsets, weights)
+    terms = SoftmaxTerms(offsets, margins, smoothing)
+    check_arguments(logits, labels, terms, weights, first)
+    return load_backend(resolve_backend(backend)[0])(logits, labels, terms, weights, first)

@@ -21,6 +21,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from ltstore.kernels.bits import as_float32, as_int32
+from ltstore.kernels.contract import SoftmaxTerms
 from ltstore.types import FloatArray, IntArray
 
 _LOG2_E = np.float32(1.4426950408889634)
@@ -85,27 +86,76 @@ def _one_row(row: FloatArray, offsets: FloatArray, label: int, weight: float) ->
     return weight * (np.log(np.float64(total)) + (np.float64(top) - np.float64(own)))
 
 
+@njit(fastmath={"contract", "reassoc"}, cache=True, nogil=True)
+def _one_smooth_row(
+    row: FloatArray, offsets: FloatArray, smoothing: FloatArray, label: int, weight: float
+) -> Any:
+    """Do the same against a smoothed target: its loss is larger by sum_c smoothing[c] (z[label] - z[c])."""
+    own = row[label] + offsets[label]
+    more = np.float32(0.0)
+    for c in range(row.shape[0]):
+        more += smoothing[c] * (own - (row[c] + offsets[c]))
+    loss = _one_row(row, offsets, label, weight)
+    mass = np.float32(0.0)
+    for c in range(row.shape[0]):
+        row[c] -= weight * smoothing[c]
+        mass += smoothing[c]
+    row[label] += weight * mass
+    return loss + weight * np.float64(more)
+
+
 @njit(cache=True, nogil=True)
-def _all_rows(logits: FloatArray, labels: IntArray, offsets: FloatArray, weights: FloatArray) -> float:
+def _all_rows(
+    logits: FloatArray,
+    labels: IntArray,
+    offsets: FloatArray,
+    margins: FloatArray,
+    smoothing: FloatArray,
+    weights: FloatArray,
+    first: int,
+) -> float:
     loss = 0.0
-    weighted = weights.shape[0] > 0
+    weighted, smooth = weights.shape[0] > 0, smoothing.shape[0] > 0
+    last = first + offsets.shape[0]
+    if margins.shape[0] > 0:
+        for i in range(logits.shape[0]):
+            logits[i, first + labels[i]] -= margins[labels[i]]
     for i in range(logits.shape[0]):
+        row = logits[i, first:last]
         weight = weights[i] if weighted else np.float32(1.0)
-        loss += _one_row(logits[i], offsets, labels[i], weight)
+        if smooth:
+            loss += _one_smooth_row(row, offsets, smoothing, labels[i], weight)
+        else:
+            loss += _one_row(row, offsets, labels[i], weight)
     return loss
 
 
-_ONES = np.empty(0, np.float32)
+_NONE = np.empty(0, np.float32)
 
 
 def softmax_gradient(
-    logits: FloatArray, labels: IntArray, offsets: FloatArray, weights: FloatArray | None
+    logits: FloatArray,
+    labels: IntArray,
+    terms: SoftmaxTerms,
+    weights: FloatArray | None,
+    first: int = 0,
 ) -> float:
-    """Overwrite `logits` with the gradient and return the summed loss (see `ltstore.kernels.contract`).
+    """Overwrite C columns of `logits` with the gradient and return the summed loss (see `ltstore.kernels.contract`).
 
     Notes
     -----
     No memory beyond its arguments. The sum over classes is float32 in the order of the vector lanes, the sum
     over rows float64. The first call in an environment compiles for about two seconds, then it is cached.
     """
-    return float(_all_rows(logits, labels, offsets, _ONES if weights is None else weights))
+    margins, smoothing = (_NONE if array is None else array for array in (terms.margins, terms.smoothing))
+    return float(
+        _all_rows(
+            logits,
+            labels,
+            terms.offsets,
+            margins,
+            smoothing,
+            _NONE if weights is None else weights,
+            first,
+        )
+    )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ltstore.kernels.contract import SoftmaxTerms
 from ltstore.kernels.normals import RowKey
 from ltstore.types import DoubleArray, FloatArray, IntArray
 
@@ -15,30 +16,40 @@ _WORD = np.uint64(0xFFFFFFFF)
 
 
 def softmax_gradient(
-    logits: FloatArray, labels: IntArray, offsets: FloatArray, weights: FloatArray | None
+    logits: FloatArray,
+    labels: IntArray,
+    terms: SoftmaxTerms,
+    weights: FloatArray | None,
+    first: int = 0,
 ) -> float:
-    """Overwrite `logits` with the gradient and return the summed loss (see `ltstore.kernels.contract`).
+    """Overwrite C columns of `logits` with the gradient and return the summed loss (see `ltstore.kernels.contract`).
 
     Notes
     -----
-    Three float64 temporaries of (n, C); about 40 times the time of the Numba backend.
+    Four float64 temporaries of (n, C); about 40 times the time of the Numba backend.
     """
-    n = len(logits)
+    n, n_classes = len(logits), len(terms.offsets)
     if n == 0:
         return 0.0
+    block = logits[:, first : first + n_classes]
     rows = np.arange(n)
+    smoothing = np.zeros(n_classes) if terms.smoothing is None else terms.smoothing.astype(np.float64)
+    target = np.tile(smoothing, (n, 1))
+    target[rows, labels] += 1.0 - smoothing.sum()
     with np.errstate(invalid="ignore", over="ignore"):  # non-finite logits come out as a non-finite loss
-        z = logits.astype(np.float64) + offsets
+        z = block.astype(np.float64) + terms.offsets
+        if terms.margins is not None:
+            z[rows, labels] -= terms.margins[labels]
         top = z.max(axis=1, keepdims=True)
         p = np.exp(z - top)
         total = p.sum(axis=1, keepdims=True)
-        losses = np.log(total[:, 0]) + top[:, 0] - z[rows, labels]
+        losses = np.log(total[:, 0]) - np.sum(target * (z - top), axis=1, where=target > 0)
         p /= total
-        p[rows, labels] -= 1.0
+        p -= target
         if weights is not None:
             p *= weights[:, None]
             losses *= weights
-        logits[...] = p
+        block[...] = p
     return float(losses.sum())
 
 

@@ -5,14 +5,19 @@ the rows in memory. Start reading at `train_linear`, then `objective` and `solve
 """
 
 from ltstore.linear.closed_form import Head, gda, nearest_class_mean, ridge
+from ltstore.linear.holdout import HoldoutScore
 from ltstore.linear.model import LinearModel, load_model
 from ltstore.linear.prediction import predict_rows, predict_top
-from ltstore.linear.settings import TrainSettings
+from ltstore.linear.progress import PassRecord
+from ltstore.linear.settings import MinibatchSettings, TrainSettings
 from ltstore.linear.training import TrainResult, train_closed_form, train_linear
 
 __all__ = [
     "Head",
+    "HoldoutScore",
     "LinearModel",
+    "MinibatchSettings",
+    "PassRecord",
     "TrainResult",
     "TrainSettings",
     "gda",

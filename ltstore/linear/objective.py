@@ -6,12 +6,19 @@ With q the class shares of the stream, m their mean row, M the metric and s its 
     f(W, b) = mean over rows of (logsumexp(z) - z[y])  +  l2/2 tr(W M W')        penalty "whitened"
                                                        +  l2/2 s tr(W W')        penalty "plain"
 
-With an implicit term, B of `ltstore.sampling.implicit` is added to the logits of each row by its label y,
-z_j(x) + B[y, j]: the loss then bounds the mean loss over infinitely many rows drawn around x. B depends on W; the
-gradient is exact, and f stays convex (B is a convex quadratic in W, logsumexp is convex and grows with each logit).
-
 The bias is not penalised. Rows are centred because an uncentred mean couples bias and weight; it costs
 nothing, being W m subtracted from the offsets and sum(g) m' from the gradient.
+
+What may be added, alone or together:
+
+- Weights of rows (the stream's) and of classes: the mean becomes a weighted one, and q the shares of the weight, as a
+  row of weight 2 is that row twice. Classes that weigh the same have no adjustment, whatever their sizes.
+- Margins: z[y] - margin[y] stands for z[y] in the loss of a row of class y.
+- Smoothing e: z[y] in the loss becomes (1 - e) z[y] + e mean of z over the classes that have rows.
+- An implicit term: B of `ltstore.sampling.implicit` is added inside logsumexp, z_j(x) + B[y, j]: the loss then bounds
+  the mean loss over infinitely many rows drawn around x. B depends on W; the gradient is exact, and f stays convex (B
+  is a convex quadratic in W, logsumexp is convex and grows with each logit).
+- A cosine head (`ltstore.linear.heads`): W is made of parameters, there is neither bias nor m, and f is not convex.
 
 A class without any row (q = 0) has no logarithm and no gradient. It is taken out of the softmax by an offset
 of EMPTY_CLASS_BIAS, which the saved bias keeps, so that it is never predicted and every number stays finite.
@@ -20,25 +27,33 @@ References
 ----------
 Menon et al. 2021, "Long-tail learning via logit adjustment", equation 10; Ren et al. 2020, "Balanced
 meta-softmax", for tau = 1. Wang et al. 2019, "Implicit semantic data augmentation for deep networks", for B.
+Szegedy et al. 2016, "Rethinking the Inception architecture for computer vision", section 7, for smoothing.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from ltstore.errors import DataError
+from ltstore.kernels.contract import SoftmaxTerms
 from ltstore.kernels.dispatch import load_backend
+from ltstore.linear.heads import HeadForm, LinearForm
 from ltstore.linear.metric import Metric
 from ltstore.sampling.covariance import LowRankCovariance
 from ltstore.sampling.implicit import implicit_bias, implicit_gradient
-from ltstore.stream import TrainingStream
+from ltstore.stream import Block, TrainingStream
 from ltstore.types import DoubleArray, FloatArray, IntArray
 
 EMPTY_CLASS_BIAS = -1e9
 _IMPLICIT_ROWS = 1024  # at once: what B adds to their logits is a copy of them
+_LOGITS_BYTES = 128 << 20  # of a block; heads of many classes, or many heads, take a block in parts
+
+Point = tuple[DoubleArray, DoubleArray]  # parameters (C, D) and bias (C,)
 
 
 @dataclass(frozen=True)
@@ -52,13 +67,18 @@ class Evaluation:
     loss : float
         Its first term: mean loss of a row.
     grad_weight : (C, D) float64
+        With respect to the parameters of the weight.
     grad_bias : (C,) float64
+    seconds, data_seconds : float
+        Of the whole pass, and the part of it in which it waited for rows.
     """
 
     value: float
     loss: float
     grad_weight: DoubleArray
     grad_bias: DoubleArray
+    seconds: float = 0.0
+    data_seconds: float = 0.0
 
 
 class ImplicitTerm(NamedTuple):
@@ -84,12 +104,19 @@ class Objective:
     stream : TrainingStream
     metric : Metric
     center : (D,) float64
-        m, any point near the mean of the stream: the minimum does not depend on it.
+        m, any point near the mean of the stream: the minimum does not depend on it. A head without bias has none.
     tau, l2 : float
     penalty : {"whitened", "plain"}
     backend : str
         A resolved name.
     implicit : ImplicitTerm, optional
+    smoothing : float in [0, 1)
+        e.
+    margins : (C,) float64, optional
+    class_weights : (C,) float64, optional
+        Non-negative; they multiply the weights of the stream's rows.
+    form : HeadForm
+        Linear unless another is given.
 
     Notes
     -----
@@ -109,20 +136,33 @@ class Objective:
         penalty: str,
         backend: str,
         implicit: ImplicitTerm | None = None,
+        smoothing: float = 0.0,
+        margins: DoubleArray | None = None,
+        class_weights: DoubleArray | None = None,
+        form: HeadForm | None = None,
     ) -> None:
-        self._stream = stream
+        self.stream = stream
+        self.form: HeadForm = LinearForm() if form is None else form
+        self.center = center if self.form.has_bias else np.zeros_like(center)
+        self.implicit = implicit
         self._metric = metric
-        self._center = center
         self._l2 = l2
-        self._implicit = implicit
         self._whitened = penalty == "whitened"
-        self._kernel = load_backend(backend)
+        self.kernel = load_backend(backend)
         self.shares = stream.class_shares
+        self._class_weights = None
+        if class_weights is not None:
+            self._class_weights = class_weights.astype(np.float32)
+            self.shares = self.shares * class_weights / (self.shares @ class_weights)
         self.empty = self.shares == 0
         log_shares = np.log(np.where(self.empty, 1.0, self.shares))
         self._adjustment = np.where(self.empty, EMPTY_CLASS_BIAS, tau * log_shares)
         # With this bias and W = 0 every row's softmax is q, whatever tau is.
-        self.start_bias: DoubleArray = (1.0 - tau) * log_shares
+        self.start_bias: DoubleArray = (1.0 - tau) * log_shares * self.form.has_bias
+        self._margins = None if margins is None else margins.astype(np.float32)
+        self._smoothing = None
+        if smoothing:
+            self._smoothing = (smoothing * ~self.empty / np.count_nonzero(~self.empty)).astype(np.float32)
 
     def evaluate(self, weight: DoubleArray, bias: DoubleArray) -> Evaluation:
         """Return value and gradient at (weight, bias), both for centred rows.
@@ -132,48 +172,170 @@ class Objective:
         DataError
             The loss is not finite.
         """
-        weight32 = weight.astype(np.float32)
-        offsets = (bias + self._adjustment - weight @ self._center).astype(np.float32)
-        grad_weight = np.zeros(weight.shape)
-        grad_bias = np.zeros(len(bias))
-        between = upstream = None
-        if self._implicit is not None:
-            between = implicit_bias(weight, *self._implicit).astype(np.float32)
-            upstream = np.zeros(between.shape)
-        loss, total = 0.0, 0.0
-        logits: FloatArray = np.empty((0, len(bias)), np.float32)
-        for X, labels, weights in self._stream:
-            n = len(X)
-            if n > len(logits):
-                logits = np.empty((n, len(bias)), np.float32)
-            block = logits[:n]
-            np.matmul(X, weight32.T, out=block)
-            if between is not None:
-                _add_between(block, labels, between)
-            block_loss = self._kernel(block, labels, offsets, weights)
-            if not np.isfinite(block_loss):
-                raise DataError(_non_finite(X, weight))
-            loss += block_loss
-            total += n if weights is None else float(weights.sum(dtype=np.float64))
-            grad_weight += block.T @ X
-            if upstream is not None:
-                _sum_by_class(block, labels, upstream)
-            grad_bias += block.sum(axis=0, dtype=np.float64)
-        grad_weight -= np.outer(grad_bias, self._center)
-        if self._implicit is not None and upstream is not None:
-            grad_weight += implicit_gradient(weight, *self._implicit, upstream)
-        pull = self._penalty_gradient(weight, weight32)
-        return Evaluation(
-            value=loss / total + 0.5 * float(np.vdot(weight, pull)),
-            loss=loss / total,
-            grad_weight=grad_weight / total + pull,
-            grad_bias=grad_bias / total,
+        return evaluate_together([self], [(weight, bias)])[0]
+
+    def terms(self, weight: DoubleArray, bias: DoubleArray) -> SoftmaxTerms:
+        """Return what the kernel is told beside the logits X @ weight.T of rows that are not centred."""
+        offsets = self._adjustment - weight @ self.center + bias * self.form.has_bias
+        return SoftmaxTerms(offsets.astype(np.float32), self._margins, self._smoothing)
+
+    def row_weights(self, labels: IntArray, weights: FloatArray | None) -> FloatArray | None:
+        """Return (n,) the weights of a block's rows, None for ones."""
+        if self._class_weights is None:
+            return weights
+        own: FloatArray = self._class_weights[labels]
+        return own if weights is None else own * weights
+
+    def penalty(self, parameters: DoubleArray) -> tuple[float, DoubleArray]:
+        """Return the penalty and its gradient."""
+        if not self._l2:
+            return 0.0, np.zeros_like(parameters)
+        if self._whitened:
+            pull = self._l2 * (parameters.astype(np.float32) @ self._metric.matrix).astype(np.float64)
+        else:
+            pull = self._l2 * self._metric.scale * parameters
+        return 0.5 * float(np.vdot(parameters, pull)), pull
+
+
+def evaluate_together(objectives: Sequence[Objective], points: Sequence[Point]) -> list[Evaluation]:
+    """Evaluate objectives of one stream, each at its point, in one pass: rows are read once, products are stacked.
+
+    Equal to `Objective.evaluate` of each, within rounding.
+
+    Raises
+    ------
+    DataError
+        A loss is not finite.
+    """
+    started, waited = time.perf_counter(), 0.0
+    sums = PassSums(objectives, points)
+    for block, seconds in _timed(objectives[0].stream):
+        sums.add(*block)
+        waited += seconds
+    return sums.evaluations(started=started, data_seconds=waited)
+
+
+class PassSums:
+    """What a pass adds up, block by block, for one or several objectives at a point each.
+
+    Parameters
+    ----------
+    objectives : sequence of K Objective
+        Of the same classes and features, and one backend.
+    points : sequence of K (parameters, bias)
+
+    Notes
+    -----
+    Memory: 12 K C D bytes, and the logits of a block, at most 128 MiB (or those of 256 rows).
+    """
+
+    def __init__(self, objectives: Sequence[Objective], points: Sequence[Point]) -> None:
+        self._heads = [_HeadSums(one, *point) for one, point in zip(objectives, points, strict=True)]
+        self._weights: FloatArray = np.concatenate([head.weight.astype(np.float32) for head in self._heads])
+        self._grad_weight = np.zeros(self._weights.shape)
+        self._grad_bias = np.zeros(len(self._weights))
+        self._part = max(256, _LOGITS_BYTES // (4 * len(self._weights)))
+        self._logits: FloatArray = np.empty((0, len(self._weights)), np.float32)
+
+    def add(self, X: FloatArray, labels: IntArray, weights: FloatArray | None) -> None:
+        """Add a block of rows: logits, each head's softmax in place, and the gradient of all heads."""
+        for start in range(0, len(X), self._part):
+            rows = slice(start, start + self._part)
+            logits = self._to_logits(X[rows])
+            for number, head in enumerate(self._heads):
+                head.softmax(logits, number * head.n_classes, labels[rows], _part(weights, rows), X[rows])
+            self._grad_weight += logits.T @ X[rows]
+            self._grad_bias += logits.sum(axis=0, dtype=np.float64)
+
+    def _to_logits(self, X: FloatArray) -> FloatArray:
+        n = len(X)
+        if n > len(self._logits):
+            self._logits = np.empty((n, len(self._weights)), np.float32)
+        logits = self._logits[:n]
+        np.matmul(X, self._weights.T, out=logits)
+        return logits
+
+    def evaluations(
+        self, *, started: float, data_seconds: float = 0.0, total: float | None = None
+    ) -> list[Evaluation]:
+        """Return what was added up, over `total` (default: the weight of the rows), with the penalties."""
+        cuts = np.cumsum([head.n_classes for head in self._heads])[:-1]
+        gradients = zip(np.split(self._grad_weight, cuts), np.split(self._grad_bias, cuts), strict=True)
+        found = [
+            head.evaluation(*gradient, total) for head, gradient in zip(self._heads, gradients, strict=True)
+        ]
+        seconds = time.perf_counter() - started
+        return [Evaluation(*one, seconds=seconds, data_seconds=data_seconds) for one in found]
+
+
+class _HeadSums:
+    """What one objective adds up at its point."""
+
+    def __init__(self, objective: Objective, parameters: DoubleArray, bias: DoubleArray) -> None:
+        self._objective = objective
+        self._parameters = parameters
+        self.weight = objective.form.weights(parameters)
+        self.n_classes = len(bias)
+        self._terms = objective.terms(self.weight, bias)
+        self._loss = self._total = 0.0
+        self._between = self._upstream = None
+        if objective.implicit is not None:
+            self._between = implicit_bias(self.weight, *objective.implicit).astype(np.float32)
+            self._upstream = np.zeros(self._between.shape)
+            self._class_mass = np.zeros(self.n_classes)
+
+    def softmax(
+        self, logits: FloatArray, first: int, labels: IntArray, weights: FloatArray | None, X: FloatArray
+    ) -> None:
+        """Add the loss of the rows; this head's columns of the logits become its gradient."""
+        own = logits[:, first : first + self.n_classes]
+        weights = self._objective.row_weights(labels, weights)
+        if self._between is not None:
+            _add_between(own, labels, self._between)
+        loss = self._objective.kernel(logits, labels, self._terms, weights, first)
+        if not np.isfinite(loss):
+            raise DataError(_non_finite(X, self.weight))
+        self._loss += loss
+        self._total += len(labels) if weights is None else float(weights.sum(dtype=np.float64))
+        if self._upstream is not None:
+            _sum_by_class(own, labels, self._upstream)
+            self._class_mass += np.bincount(labels, weights, minlength=self.n_classes)
+
+    def evaluation(
+        self, grad_weight: DoubleArray, grad_bias: DoubleArray, total: float | None
+    ) -> tuple[float, float, DoubleArray, DoubleArray]:
+        """Return value, loss and the gradients with respect to parameters and bias."""
+        objective = self._objective
+        total = self._total if total is None else total
+        grad_weight -= np.outer(grad_bias, objective.center)
+        if objective.implicit is not None and self._upstream is not None and self._between is not None:
+            if (
+                self._terms.smoothing is not None
+            ):  # the kernel took B for part of the target's logits: give it back
+                smoothing = self._terms.smoothing.astype(np.float64)
+                self._loss += float(self._class_mass @ (self._between @ smoothing))
+                self._upstream += np.outer(self._class_mass, smoothing)
+            grad_weight += implicit_gradient(self.weight, *objective.implicit, self._upstream)
+        penalty, pull = objective.penalty(self._parameters)
+        loss = self._loss / total
+        return (
+            loss + penalty,
+            loss,
+            objective.form.pull_back(self._parameters, grad_weight / total) + pull,
+            grad_bias / total * objective.form.has_bias,
         )
 
-    def _penalty_gradient(self, weight: DoubleArray, weight32: FloatArray) -> DoubleArray:
-        if self._whitened:
-            return self._l2 * (weight32 @ self._metric.matrix).astype(np.float64)
-        return self._l2 * self._metric.scale * weight
+
+def _timed(blocks: Iterable[Block]) -> Iterator[tuple[Block, float]]:
+    """Yield each block with the seconds it was waited for."""
+    iterator, started = iter(blocks), time.perf_counter()
+    for block in iterator:
+        yield block, time.perf_counter() - started
+        started = time.perf_counter()
+
+
+def _part(weights: FloatArray | None, rows: slice) -> FloatArray | None:
+    return None if weights is None else weights[rows]
 
 
 def _add_between(logits: FloatArray, labels: IntArray, between: FloatArray) -> None:

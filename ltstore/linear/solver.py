@@ -8,6 +8,9 @@ way, and a handful of passes does what plain L-BFGS needs dozens for.
 Stopping: with d = -H g the L-BFGS direction, -g'd / 2 is the decrease that the quadratic model promises, an
 estimate of f - f*. The solver stops when it is at most `tolerance` times f.
 
+A run asks for evaluations instead of making them, so that several runs share the passes over the rows (`minimize`), and
+what it goes on from after each iterate is a plain state that can be put away and taken up again.
+
 References
 ----------
 Nocedal & Wright 2006, "Numerical Optimization", algorithms 7.4 (two-loop recursion) and 3.5 (Wolfe
@@ -16,16 +19,16 @@ conditions); Lewis & Overton 2013, "Nonsmooth optimization via quasi-Newton meth
 
 from __future__ import annotations
 
-import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
-from ltstore.linear.metric import Metric
-from ltstore.linear.objective import Evaluation, Objective
-from ltstore.types import DoubleArray
+from ltstore.linear.objective import Evaluation, Objective, evaluate_together
+from ltstore.linear.progress import PassRecord
+from ltstore.types import DoubleArray, FloatArray
 
 MEMORY = 10
 _ARMIJO, _CURVATURE = 1e-4, 0.9
@@ -34,99 +37,137 @@ _SEARCH_PASSES = 12  # of one line search; a convex smooth function rarely needs
 Vector = DoubleArray  # (C, D + 1): weight beside bias
 
 
-@dataclass(frozen=True)
-class PassRecord:
-    """One pass: where the objective stood and what it took.
+class Preconditioner(NamedTuple):
+    """The inverse Hessian to start from: class c of the weight by inverse / weight_curvature[c].
 
     Attributes
     ----------
-    value, loss : float
-        Objective, and the mean loss of a row in it.
-    gap : float
-        Estimated f - f*, NaN for a pass inside a line search whose point was not kept.
-    seconds : float
+    inverse : (D, D) float32
+    weight_curvature : (C, 1) float64
+    bias_curvature : (C,) float64
     """
 
-    value: float
-    loss: float
-    gap: float
-    seconds: float
+    inverse: FloatArray
+    weight_curvature: DoubleArray
+    bias_curvature: DoubleArray
 
-
-@dataclass(frozen=True)
-class Solution:
-    """What the solver ends with.
-
-    Attributes
-    ----------
-    weight : (C, D) float64
-    bias : (C,) float64
-        Both for centred rows.
-    passes : tuple of PassRecord
-    stopped : str
-        "tolerance" (the stopping rule was met), "max_passes", or "rounding" (no further decrease in float32).
-    """
-
-    weight: DoubleArray
-    bias: DoubleArray
-    passes: tuple[PassRecord, ...]
-    stopped: str
-
-
-class _PassesSpentError(Exception):
-    """max_passes is reached inside a line search."""
-
-
-@dataclass
-class _Point:
-    at: Vector
-    value: float
-    loss: float
-    gradient: Vector
-
-
-class _Run:
-    """One call of `minimize`: counts passes and remembers the curvature pairs."""
-
-    def __init__(
-        self,
-        objective: Objective,
-        metric: Metric,
-        l2: float,
-        max_passes: int,
-        on_pass: Callable[[PassRecord], None],
-    ) -> None:
-        self.objective = objective
-        self.inverse = metric.inverse
-        spread = objective.shares * (1.0 - objective.shares)
-        self.weight_curvature = (spread + l2)[:, None]
-        self.bias_curvature = np.maximum(spread, np.finfo(np.float32).eps)
-        self.pairs: deque[tuple[Vector, Vector, float]] = deque(maxlen=MEMORY)
-        self.scale = 1.0
-        self.max_passes = max_passes
-        self.on_pass = on_pass
-        self.passes: list[PassRecord] = []
-
-    def evaluate(self, at: Vector) -> _Point:
-        if len(self.passes) >= self.max_passes:
-            raise _PassesSpentError
-        started = time.perf_counter()
-        found: Evaluation = self.objective.evaluate(at[:, :-1], at[:, -1])
-        gradient = np.concatenate([found.grad_weight, found.grad_bias[:, None]], axis=1)
-        seconds = time.perf_counter() - started
-        self.passes.append(PassRecord(found.value, found.loss, float("nan"), seconds))
-        self.on_pass(self.passes[-1])
-        return _Point(at, found.value, found.loss, gradient)
-
-    def precondition(self, gradient: Vector) -> Vector:
-        """Return the moments' inverse Hessian times the gradient."""
+    def __call__(self, gradient: Vector) -> Vector:
+        """Return the inverse Hessian times the gradient."""
         out = np.empty_like(gradient)
         scaled = (gradient[:, :-1] / self.weight_curvature).astype(np.float32)
         out[:, :-1] = scaled @ self.inverse
         out[:, -1] = gradient[:, -1] / self.bias_curvature
         return out
 
-    def direction(self, gradient: Vector) -> Vector:
+
+@dataclass(frozen=True)
+class Iterate:
+    """A point with what the objective was there."""
+
+    at: Vector
+    value: float
+    loss: float
+    gradient: Vector
+
+
+class Pair(NamedTuple):
+    """A step, the change of the gradient along it, and 1 / their product."""
+
+    step: Vector
+    change: Vector
+    rho: float
+
+
+class _PassesSpentError(Exception):
+    """max_passes is reached inside a line search."""
+
+
+class Lbfgs:
+    """One minimisation; `run` yields points and is sent their evaluations.
+
+    Parameters
+    ----------
+    start : (C, D + 1) float64
+    preconditioner : Preconditioner
+    n_rows : int
+        Of a pass, for the records.
+    max_passes : int
+    tolerance : float
+    on_kept : callable
+        Called with the run at every iterate it goes on from, the start included, before the decision to stop.
+
+    Attributes
+    ----------
+    iterate : Iterate or None
+        Where it stands; None before the first pass. To resume: this, `pairs`, `scale` and `passes`.
+    pairs : deque of Pair
+    scale : float
+    passes : list of PassRecord
+        Those of kept iterates have a gap.
+
+    Notes
+    -----
+    Besides the passes: 2 C D^2 flops an iteration for the preconditioner, and 16 (MEMORY + 3) C D bytes.
+    """
+
+    def __init__(
+        self,
+        start: Vector,
+        preconditioner: Preconditioner,
+        *,
+        n_rows: int,
+        max_passes: int,
+        tolerance: float,
+        on_kept: Callable[[Lbfgs], None],
+    ) -> None:
+        self._start = start
+        self._precondition = preconditioner
+        self._n_rows = n_rows
+        self._max_passes = max_passes
+        self._tolerance = tolerance
+        self._on_kept = on_kept
+        self.iterate: Iterate | None = None
+        self.pairs: deque[Pair] = deque(maxlen=MEMORY)
+        self.scale = 1.0
+        self.passes: list[PassRecord] = []
+
+    @property
+    def at(self) -> Vector:
+        """Where it stands."""
+        return self._start if self.iterate is None else self.iterate.at
+
+    def run(self) -> Generator[Vector, Evaluation, str]:
+        """Yield (C, D + 1) points, be sent their evaluations; return why it stopped.
+
+        "tolerance" (the stopping rule was met), "max_passes", or "rounding" (no further decrease in float32).
+        """
+        if self.iterate is None:
+            self.iterate = yield from self._evaluate(self._start)
+        try:
+            while True:
+                d = self._direction(self.iterate.gradient)
+                gap = -0.5 * float(np.vdot(self.iterate.gradient, d))
+                self.passes[-1] = replace(self.passes[-1], gap=gap)
+                self._on_kept(self)
+                if gap <= self._tolerance * abs(self.iterate.value):
+                    return "tolerance"
+                found = yield from self._search(self.iterate, d, 1.0)
+                if found is None:
+                    return "rounding"  # nothing along d is lower in float32
+                self._remember(self.iterate, found)
+                self.iterate = found
+        except _PassesSpentError:
+            return "max_passes"
+
+    def _evaluate(self, at: Vector) -> Generator[Vector, Evaluation, Iterate]:
+        if len(self.passes) >= self._max_passes:
+            raise _PassesSpentError
+        found = yield at
+        self.passes.append(PassRecord.of(found, self._n_rows))
+        gradient = np.concatenate([found.grad_weight, found.grad_bias[:, None]], axis=1)
+        return Iterate(at, found.value, found.loss, gradient)
+
+    def _direction(self, gradient: Vector) -> Vector:
         """Return -H g by the two-loop recursion."""
         q = gradient.copy()
         coefficients = []
@@ -134,26 +175,28 @@ class _Run:
             a = rho * float(np.vdot(step, q))
             q -= a * change
             coefficients.append(a)
-        d = self.scale * self.precondition(q)
+        d = self.scale * self._precondition(q)
         for (step, change, rho), a in zip(self.pairs, reversed(coefficients), strict=True):
             d += (a - rho * float(np.vdot(change, d))) * step
         return -d
 
-    def remember(self, old: _Point, new: _Point) -> None:
+    def _remember(self, old: Iterate, new: Iterate) -> None:
         step, change = new.at - old.at, new.gradient - old.gradient
         product = float(np.vdot(step, change))
         if product <= 1e-10 * float(np.linalg.norm(step) * np.linalg.norm(change)):
             return  # below float32 noise: the pair would make H indefinite
-        self.pairs.append((step, change, 1.0 / product))
-        self.scale = product / float(np.vdot(change, self.precondition(change)))
+        self.pairs.append(Pair(step, change, 1.0 / product))
+        self.scale = product / float(np.vdot(change, self._precondition(change)))
 
-    def search(self, start: _Point, d: Vector, length: float) -> _Point | None:
+    def _search(
+        self, start: Iterate, d: Vector, length: float
+    ) -> Generator[Vector, Evaluation, Iterate | None]:
         """Return a point along d that meets the weak Wolfe conditions, or None where rounding hides them."""
         slope = float(np.vdot(start.gradient, d))
         low, high = 0.0, float("inf")
-        best: _Point | None = None
+        best: Iterate | None = None
         for _ in range(_SEARCH_PASSES):
-            point = self.evaluate(start.at + length * d)
+            point = yield from self._evaluate(start.at + length * d)
             rise = point.value - start.value
             if rise > _ARMIJO * length * slope:
                 high = length
@@ -171,56 +214,44 @@ class _Run:
 
 
 def minimize(
-    objective: Objective,
-    metric: Metric,
-    *,
-    n_features: int,
-    l2: float,
-    max_passes: int,
-    tolerance: float,
-    on_pass: Callable[[PassRecord], None],
-) -> Solution:
-    """Minimise the objective from W = 0.
+    objectives: Sequence[Objective], runs: Sequence[Lbfgs], on_pass: Callable[[list[int]], None]
+) -> list[str]:
+    """Carry runs to their ends, each on its objective, in lock-step: every pass serves all that still run.
 
     Parameters
     ----------
-    objective : Objective
-    metric : Metric
-        The preconditioner, whatever metric the penalty is in.
-    n_features : int
-    l2, tolerance : float
-    max_passes : int
+    objectives, runs : sequences of one length
     on_pass : callable
-        Called after every pass.
+        Called after every pass with the numbers of the runs that it served.
+
+    Returns
+    -------
+    list of str
+        Why each stopped.
 
     Raises
     ------
     DataError
-        The loss is not finite.
-
-    Notes
-    -----
-    Besides the passes: 2 C D^2 flops an iteration for the preconditioner, and 16 (MEMORY + 3) C D bytes.
+        A loss is not finite.
     """
-    run = _Run(objective, metric, l2, max_passes, on_pass)
-    start = np.zeros((len(objective.shares), n_features + 1))
-    start[:, -1] = objective.start_bias
-    point = run.evaluate(start)
-    stopped = "max_passes"
-    try:
-        while True:
-            d = run.direction(point.gradient)
-            gap = -0.5 * float(np.vdot(point.gradient, d))
-            run.passes[-1] = PassRecord(point.value, point.loss, gap, run.passes[-1].seconds)
-            if gap <= tolerance * abs(point.value):
-                stopped = "tolerance"
-                break
-            found = run.search(point, d, 1.0)
-            if found is None:
-                stopped = "rounding"
-                break  # nothing along d is lower in float32
-            run.remember(point, found)
-            point = found
-    except _PassesSpentError:
-        pass
-    return Solution(point.at[:, :-1], point.at[:, -1], tuple(run.passes), stopped)
+    stopped = [""] * len(runs)
+    generators = [run.run() for run in runs]
+    wanted: dict[int, Vector] = {}
+
+    def advance(number: int, found: Evaluation | None) -> None:
+        wanted.pop(number, None)
+        try:
+            wanted[number] = next(generators[number]) if found is None else generators[number].send(found)
+        except StopIteration as end:
+            stopped[number] = end.value
+
+    for number in range(len(runs)):
+        advance(number, None)
+    while wanted:
+        served = sorted(wanted)
+        points = [(wanted[number][:, :-1], wanted[number][:, -1]) for number in served]
+        found = evaluate_together([objectives[number] for number in served], points)
+        for number, one in zip(served, found, strict=True):
+            advance(number, one)
+        on_pass(served)
+    return stopped

@@ -5,29 +5,32 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from ltstore.errors import ConfigError, DataError
-from ltstore.kernels import resolve_backend
+from ltstore.errors import ConfigError
 from ltstore.linear.closed_form import Head, calibrated, gda, nearest_class_mean, ridge
-from ltstore.linear.metric import within_class_metric
+from ltstore.linear.holdout import Holdout, HoldoutScore
 from ltstore.linear.model import LinearModel
-from ltstore.linear.objective import EMPTY_CLASS_BIAS, ImplicitTerm, Objective
+from ltstore.linear.problem import Problem, check_encoder
+from ltstore.linear.progress import PassRecord
 from ltstore.linear.settings import TrainSettings
-from ltstore.linear.solver import PassRecord, minimize
+from ltstore.linear.solver import Lbfgs, Vector, minimize
 from ltstore.provenance import record
-from ltstore.sampling import NeighborGaussSettings
-from ltstore.sampling.covariance import borrowed_covariance
-from ltstore.sampling.lending import Lending
 from ltstore.stream import TrainingStream
-from ltstore.types import DoubleArray, EncoderIdentity, IntArray, Moments, Progress, Rows, no_progress
+from ltstore.types import EncoderIdentity, IntArray, Moments, Progress, Rows, no_progress
 
 _log = logging.getLogger(__name__)
 
 CLOSED_FORMS: dict[str, Callable[..., Head]] = {"ncm": nearest_class_mean, "gda": gda, "ridge": ridge}
+
+OnPass = Callable[[PassRecord], None]
+
+
+def no_record(done: PassRecord) -> None:
+    """Ignore the record of a pass."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +47,15 @@ class TrainResult:
         Of the solver, moments not included.
     stopped : str
         Why: "tolerance", "max_passes" (usable, the objective not at its minimum), "rounding" (no further
-        decrease in float32), or "closed form".
+        decrease in float32), "epochs" (those asked for are made), or "closed form".
     rows_per_second : float
         Rows of all passes over the seconds; 0 for a closed form.
+    kept_pass : int
+        Which pass, from 1, the model is from; 0 for a closed form.
+    holdout : HoldoutScore or None
+        Of the model.
+    data_share : float
+        Share of the passes' seconds that was spent waiting for rows.
     """
 
     model: LinearModel
@@ -55,11 +64,36 @@ class TrainResult:
     seconds: float
     stopped: str
     rows_per_second: float
+    kept_pass: int = 0
+    holdout: HoldoutScore | None = None
+    data_share: float = 0.0
 
     @property
     def converged(self) -> bool:
         """Whether the stopping rule was met, or none was needed."""
-        return self.stopped in ("tolerance", "closed form")
+        return self.stopped in ("tolerance", "epochs", "closed form")
+
+
+class _Keeper:
+    """What happens at each point that a solver goes on from: judge it on the holdout, remember the best."""
+
+    def __init__(self, problem: Problem, holdout: Holdout | None) -> None:
+        keep = problem.settings.keep
+        if keep == "best" and holdout is None:
+            raise ConfigError("keep 'best' is the best point on a holdout: give one, or keep 'last'")
+        self._problem, self._holdout, self._keep = problem, holdout, keep
+        self.best: tuple[Vector, int, HoldoutScore | None] | None = None
+
+    def __call__(self, run: Lbfgs) -> None:
+        score = None
+        if self._holdout is not None:
+            score = self._holdout.score(*self._problem.finish(run.at))
+            run.passes[-1] = replace(
+                run.passes[-1], holdout_accuracy=score.accuracy, holdout_balanced=score.balanced
+            )
+        before = self.best[2] if self._keep == "best" and self.best is not None else None
+        if score is None or before is None or score.balanced >= before.balanced:
+            self.best = (run.at, len(run.passes), score)
 
 
 def train_linear(
@@ -72,7 +106,9 @@ def train_linear(
     encoder_spec: str = "",
     normalized: bool = True,
     made_from: Mapping[str, Any] | None = None,
+    holdout: Rows | None = None,
     progress: Progress = no_progress,
+    on_pass: OnPass = no_record,
 ) -> TrainResult:
     """Train a linear head on a stream.
 
@@ -92,8 +128,13 @@ def train_linear(
         Whether the stream's rows have unit norm.
     made_from : mapping, optional
         Names and digests, for the record.
+    holdout : Rows, optional
+        Rows that are not among the stream's: accuracy on them is in the history, and decides what `settings.keep` =
+        "best" keeps.
     progress : Progress
-        Called after every pass with 1 (a pass) and {"train": seconds}.
+        Called after every pass with 1 (a pass) and {"train": seconds, "wait for rows": seconds}.
+    on_pass : callable
+        Called after every pass with its PassRecord.
 
     Returns
     -------
@@ -101,71 +142,97 @@ def train_linear(
 
     Raises
     ------
-    DataError
-        Moments or encoder do not fit the stream, or the loss is not finite.
+    DataError, EncoderMismatchError
+        Moments, encoder or holdout do not fit the stream, or the loss is not finite.
     BackendUnavailableError, ConfigError
-        The backend cannot run here, or there is none of that name.
+        The backend cannot run here, or there is none of that name; settings that this stream cannot be trained with.
     """
-    _check_fit(stream, moments, encoder)
-    backend, reason = resolve_backend(settings.backend)
+    check_encoder(stream, encoder)
     started = time.perf_counter()
-    metric = within_class_metric(moments)
-    l2 = settings.resolved_l2(int((stream.class_shares > 0).sum()))
-    center = stream.class_shares @ moments.means
-    objective = Objective(
-        stream,
-        metric,
-        center,
-        tau=settings.resolved_tau,
-        l2=l2,
-        penalty=settings.penalty,
-        backend=backend,
-        implicit=_implicit_term(moments, settings.implicit),
-    )
-    solution = minimize(
-        objective,
-        metric,
-        n_features=stream.n_features,
-        l2=l2,
+    problem = Problem(stream, settings, moments)
+    keeper = _Keeper(problem, None if holdout is None else Holdout(holdout, stream.rows))
+    run = Lbfgs(
+        problem.start(),
+        problem.preconditioner(),
+        n_rows=stream.n_samples,
         max_passes=settings.max_passes,
         tolerance=settings.tolerance,
-        on_pass=lambda done: progress(1, {"train": done.seconds}),
+        on_kept=keeper,
     )
-    seconds = time.perf_counter() - started
-    if solution.stopped != "tolerance":
-        advice = "raise max_passes or l2" if solution.stopped == "max_passes" else "float32 gives no more"
-        _log.warning(
-            "training stopped after %d passes before tolerance %g was reached: %s",
-            len(solution.passes),
-            settings.tolerance,
-            advice,
-        )
-    bias = solution.bias - solution.weight @ center - lean(stream.real_counts, settings.posthoc_tau)
-    resolved = {
-        "head": "linear",
-        **settings.to_mapping(),
-        "l2": l2,
-        "backend": backend,
-        "backend_reason": reason,
-        "n_real": stream.n_real,
-        "n_synthetic": stream.n_synthetic,
-        "n_unlabelled": stream.n_unlabelled,
-        "n_passes": len(solution.passes),
-        "stopped": solution.stopped,
-    }
-    model = LinearModel(
-        weight=np.where(objective.empty[:, None], 0.0, solution.weight).astype(np.float32),
-        bias=np.where(objective.empty, EMPTY_CLASS_BIAS, bias).astype(np.float32),
-        class_names=stream.class_names,
+
+    def passed(_: list[int]) -> None:
+        done = run.passes[-1]
+        progress(1, {"train": done.seconds - done.data_seconds, "wait for rows": done.data_seconds})
+        on_pass(done)
+
+    (stopped,) = minimize([problem.objective], [run], passed)
+    _warn(stopped, len(run.passes), settings)
+    return _result(
+        problem,
+        run.passes,
+        keeper,
+        stopped,
+        time.perf_counter() - started,
         encoder=encoder,
         encoder_spec=encoder_spec,
         normalized=normalized,
-        class_counts=(stream.real_counts if class_counts is None else class_counts).astype(np.int64),
-        record=record("model", settings=resolved, made_from=made_from or {}, seed=settings.seed),
+        class_counts=stream.real_counts if class_counts is None else class_counts,
+        made_from=made_from or {},
     )
-    rows = stream.n_samples * len(solution.passes)
+
+
+def _warn(stopped: str, n_passes: int, settings: TrainSettings) -> None:
+    if stopped in ("max_passes", "rounding"):
+        advice = "raise max_passes or l2" if stopped == "max_passes" else "float32 gives no more"
+        _log.warning(
+            "training stopped after %d passes before tolerance %g was reached: %s",
+            n_passes,
+            settings.tolerance,
+            advice,
+        )
+
+
+def _result(
+    problem: Problem,
+    passes: list[PassRecord],
+    keeper: _Keeper,
+    stopped: str,
+    seconds: float,
+    *,
+    encoder: EncoderIdentity,
+    encoder_spec: str,
+    normalized: bool,
+    class_counts: IntArray,
+    made_from: Mapping[str, Any],
+) -> TrainResult:
+    """Return the model at the point that was kept, with the record of how it came about."""
+    assert keeper.best is not None
+    point, kept_pass, score = keeper.best
+    weight, bias = problem.finish(point)
+    resolved = {**problem.resolved, "n_passes": len(passes), "kept_pass": kept_pass, "stopped": stopped}
+    if score is not None:
+        resolved["holdout"] = score._asdict()
+    model = LinearModel(
+        weight=weight,
+        bias=bias,
+        class_names=problem.stream.class_names,
+        encoder=encoder,
+        encoder_spec=encoder_spec,
+        normalized=normalized,
+        class_counts=class_counts.astype(np.int64),
+        record=record("model", settings=resolved, made_from=made_from, seed=problem.settings.seed),
+    )
+    spent = sum(done.seconds for done in passes)
     return TrainResult(
-        model, solution.passes, len(solution.passes), seconds, solution.stopped, rows / max(seconds, 1e-9)
+        model,
+        tuple(passes),
+        len(passes),
+        seconds,
+        stopped,
+        problem.stream.n_samples * len(passes) / max(seconds, 1e-9),
+        kept_pass,
+        score,
+        sum(done.data_seconds for done in passes) / max(spent, 1e-9),
     )
 
 
@@ -224,32 +291,3 @@ def train_closed_form(
         record=record("model", settings={"head": method, **head.settings}, made_from=made_from or {}),
     )
     return TrainResult(model, (), 0, seconds, "closed form", 0.0)
-
-
-def lean(counts: IntArray, posthoc_tau: float) -> DoubleArray:
-    """Return (C,) what post-hoc logit adjustment takes from each bias: posthoc_tau * log(n_c / N), 0 without rows."""
-    shares = np.maximum(counts, 1) / max(int(counts.sum()), 1)
-    taken: DoubleArray = np.where(counts > 0, posthoc_tau * np.log(shares), 0.0)
-    return taken
-
-
-def _implicit_term(moments: Moments, strength: float) -> ImplicitTerm | None:
-    """Class covariances shrunk toward the pooled one as in neighbor-gauss, without donors."""
-    if not strength:
-        return None
-    lending = Lending.none(len(moments.counts))
-    nu = NeighborGaussSettings().nu
-    return ImplicitTerm(borrowed_covariance(moments, lending, nu=nu, donor_share=0.0), float(strength))
-
-
-def _check_fit(stream: TrainingStream, moments: Moments, encoder: EncoderIdentity) -> None:
-    expected = (stream.n_classes, stream.n_features)
-    if moments.means.shape != expected:
-        raise DataError(
-            f"moments are of {moments.means.shape} (classes, features) and the stream of {expected}: "
-            "compute them from the stream's real rows"
-        )
-    if encoder.n_features != stream.n_features:
-        raise DataError(
-            f"the encoder gives {encoder.n_features} features and the stream has {stream.n_features}"
-        )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ltstore.stream.batch_plan import BatchPlan
 from ltstore.stream.batches import Batch, iter_batches, read_batches
-from ltstore.stream.loader import TrainingStream
+from ltstore.stream.loader import Block, TrainingStream
 from ltstore.stream.plan import RealBlock, SyntheticBlock, SyntheticPiece, plan_real, plan_synthetic
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Batch",
     "BatchPlan",
+    "Block",
     "EmbeddingDataset",
     "RealBlock",
     "SyntheticBlock",

@@ -30,6 +30,8 @@ class TrainingStream:
         A fitted sampler; needs `targets`.
     targets : (C,) int64, optional
         How many synthetic rows each class gets on top of its real ones.
+    weights : (N,) float32, optional
+        Weight of each real row in the loss, finite and at least 0; synthetic rows weigh 1. Default: ones.
     seed, epoch : int
         Passed to the sampler: they decide which synthetic rows.
     block_rows : int
@@ -43,7 +45,7 @@ class TrainingStream:
     ConfigError
         A sampler without targets, targets without a sampler, or targets of another shape or negative.
     DataError
-        No labelled row at all, or the sampler gives something else than it was asked for.
+        No labelled row at all, weights that are none, or the sampler gives something else than it was asked for.
 
     Notes
     -----
@@ -57,6 +59,7 @@ class TrainingStream:
         *,
         sampler: Sampler | None = None,
         targets: IntArray | None = None,
+        weights: FloatArray | None = None,
         seed: int = 0,
         epoch: int = 0,
         block_rows: int = BLOCK_ROWS,
@@ -66,6 +69,7 @@ class TrainingStream:
         self._rows = rows
         self._sampler = sampler
         self._targets = _checked_targets(sampler, targets, n_classes)
+        self._weights = _checked_weights(weights, rows)
         self._seed, self._epoch = seed, epoch
         self._real_counts = class_counts(rows)
         self._n_real = int(self._real_counts.sum())
@@ -129,10 +133,34 @@ class TrainingStream:
         return self._real_counts
 
     @property
+    def class_counts(self) -> IntArray:
+        """(C,) int64: rows of each class in a pass, real and synthetic."""
+        return self._real_counts + self._targets
+
+    @property
     def class_shares(self) -> DoubleArray:
-        """(C,) float64: each class's share of all rows of a pass, the prior q that the loss is adjusted by."""
-        shares: DoubleArray = (self._real_counts + self._targets) / float(self.n_samples)
+        """(C,) float64: each class's share of the weight of a pass, the prior q that the loss is adjusted by."""
+        shares: DoubleArray = self._class_mass / self._class_mass.sum()
         return shares
+
+    @property
+    def mean_weight(self) -> float:
+        """Weight of a row of a pass on average; 1 unless weights were given."""
+        return float(self._class_mass.sum()) / self.n_samples
+
+    @property
+    def row_weights(self) -> FloatArray | None:
+        """(N,) float32 weights of the real rows, None for ones. Read-only."""
+        return self._weights
+
+    @property
+    def _class_mass(self) -> DoubleArray:
+        if self._weights is None:
+            return self.class_counts.astype(np.float64)
+        known = self._rows.labels != UNLABELLED
+        mass: DoubleArray = self._targets.astype(np.float64)
+        mass += np.bincount(self._rows.labels[known], self._weights[known], minlength=self.n_classes)
+        return mass
 
     def __iter__(self) -> Iterator[Block]:
         for position, block in enumerate(self._plan):
@@ -154,10 +182,11 @@ class TrainingStream:
     def _load_real(self, block: RealBlock) -> Block:
         labels = self._rows.labels[block.start : block.stop]
         X = self._rows.read(block.start, block.stop, out=self._out(block.stop - block.start))
+        weights = None if self._weights is None else self._weights[block.start : block.stop]
         known = labels != UNLABELLED
         if known.all():
-            return X, labels.view(), None
-        return X[known], labels[known], None
+            return X, labels.view(), weights
+        return X[known], labels[known], None if weights is None else weights[known]
 
     def _load_synthetic(self, block: SyntheticBlock) -> Block:
         assert self._sampler is not None
@@ -200,3 +229,18 @@ def _checked_targets(sampler: Sampler | None, targets: IntArray | None, n_classe
             f"found shape {checked.shape} of {checked.dtype}"
         )
     return checked.astype(np.int64)
+
+
+def _checked_weights(weights: FloatArray | None, rows: Rows) -> FloatArray | None:
+    if weights is None:
+        return None
+    column = np.array(weights, np.float32)
+    if column.shape != (rows.n_samples,) or not np.isfinite(column).all() or (column < 0).any():
+        raise DataError(
+            f"row weights must be {rows.n_samples} finite numbers of at least 0, one per row; found shape "
+            f"{column.shape}, values from {column.min(initial=0):g} to {column.max(initial=0):g}"
+        )
+    if not column[rows.labels != UNLABELLED].any():
+        raise DataError("row weights are all 0: nothing would be trained on")
+    column.flags.writeable = False
+    return column

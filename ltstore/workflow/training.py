@@ -17,7 +17,8 @@ from ltstore.backtest import BLEND_ROWS, Candidate, Member, blend_heads
 from ltstore.errors import ConfigError, DataError, StoreExistsError
 from ltstore.linear import LinearModel, TrainResult, TrainSettings, train_closed_form, train_linear
 from ltstore.linear.model import check_replaceable
-from ltstore.linear.training import CLOSED_FORMS, lean
+from ltstore.linear.problem import lean
+from ltstore.linear.training import CLOSED_FORMS
 from ltstore.storage import Place
 from ltstore.store import Store
 from ltstore.stream import TrainingStream

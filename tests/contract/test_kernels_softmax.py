@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ltstore.errors import DataError, LabelError
+from ltstore.errors import ConfigError, DataError, LabelError
 from ltstore.kernels import BACKENDS, softmax_gradient
 
 SIZES = [1, 15, 16, 17, 63, 64, 65, 101]
@@ -35,6 +35,117 @@ def truth(logits, labels, offsets, weights=None, dtype=np.float64):
     one_hot = np.eye(logits.shape[1], dtype=dtype)[labels]
     losses = np.log(np.exp(z).sum(axis=1)) - z[np.arange(n), labels]
     return float((w * losses).sum()), (p - one_hot) * w[:, None]
+
+
+def extras(n_classes, share=0.3):
+    """Margins and smoothing of a case; a single class cannot be smoothed."""
+    rng = np.random.default_rng([9, n_classes])
+    smoothing = rng.uniform(0, 1, n_classes)
+    smoothing[0] = 0.0  # the class that offsets may take out
+    smoothing *= share / max(smoothing.sum(), 1e-9)
+    return rng.uniform(0, 2, n_classes).astype(np.float32), smoothing.astype(np.float32)
+
+
+def full_truth(logits, labels, offsets, weights, margins, smoothing, dtype=np.float64):
+    """The definition with every term, one row at a time."""
+    loss, gradient = dtype(0), np.empty(logits.shape, dtype)
+    for i, label in enumerate(labels):
+        z = logits[i].astype(dtype) + offsets.astype(dtype)
+        z[label] -= dtype(margins[label])
+        target = smoothing.astype(dtype)
+        target[label] += dtype(1) - smoothing.astype(dtype).sum()
+        lse = np.log(np.exp(z - z.max()).sum()) + z.max()
+        loss += dtype(weights[i]) * (lse - target @ z)
+        gradient[i] = dtype(weights[i]) * (np.exp(z - lse) - target)
+    return float(loss), gradient
+
+
+@pytest.mark.parametrize("n", [1, 17, 64])
+@pytest.mark.parametrize("n_classes", SIZES)
+@pytest.mark.parametrize("terms", ["margins", "smoothing", "both"])
+def test_margins_and_smoothing_equal_float64(backend, n, n_classes, terms):
+    logits, labels, offsets, weights = case(n, n_classes)
+    margins, smoothing = extras(n_classes)
+    given = {"margins": margins, "smoothing": smoothing}
+    if terms != "both":
+        given = {terms: given[terms]}
+    none = np.zeros(n_classes, np.float32)
+    whole = (weights, given.get("margins", none), given.get("smoothing", none))
+    loss, gradient = full_truth(logits, labels, offsets, *whole)
+    naive_loss, naive_gradient = full_truth(logits, labels, offsets, *whole, dtype=np.float32)
+    found = softmax_gradient(logits, labels, offsets, weights, **given, backend=backend)
+    assert abs(found - loss) <= abs(naive_loss - loss) + 1e-6 * max(loss, 1)
+    assert np.abs(logits - gradient).max() <= np.abs(naive_gradient - gradient).max() + 1e-6
+    assert np.abs(logits.sum(axis=1, dtype=np.float64)).max() < 4e-6
+
+
+def test_terms_of_zero_change_nothing(backend):
+    logits, labels, offsets, weights = case(30, 17)
+    none, other = np.zeros(17, np.float32), logits.copy()
+    loss = softmax_gradient(logits, labels, offsets, weights, backend=backend)
+    with_none = softmax_gradient(other, labels, offsets, weights, margins=none, smoothing=none, backend=backend)
+    assert with_none == pytest.approx(loss, rel=1e-12)
+    assert np.abs(logits - other).max() < 1e-7
+
+
+def test_smoothing_leaves_out_a_class_taken_out_by_its_offset(backend):
+    logits, _, offsets, _ = case(20, 7)
+    offsets[0] = -1e9
+    _, smoothing = extras(7)
+    loss = softmax_gradient(logits, np.ones(20, np.int64), offsets, smoothing=smoothing, backend=backend)
+    assert 0 < loss < 1e3
+    assert np.abs(logits[:, 0]).max() < 1e-37
+
+
+def test_smoothing_shifts_with_the_logits_and_permutes_with_the_classes(backend):
+    logits, labels, offsets, weights = case(40, 33)
+    margins, smoothing = extras(33)
+    shifted, classes = logits + np.float32(4.0), np.random.default_rng(2).permutation(33)
+    permuted = np.ascontiguousarray(logits[:, classes])
+    loss = softmax_gradient(
+        logits, labels, offsets, weights, margins=margins, smoothing=smoothing, backend=backend
+    )
+    again = softmax_gradient(
+        shifted, labels, offsets, weights, margins=margins, smoothing=smoothing, backend=backend
+    )
+    other = softmax_gradient(
+        permuted,
+        np.argsort(classes)[labels],
+        offsets[classes],
+        weights,
+        margins=margins[classes],
+        smoothing=smoothing[classes],
+        backend=backend,
+    )
+    assert again == pytest.approx(loss, rel=1e-5)
+    assert other == pytest.approx(loss, rel=1e-5)
+    assert np.abs(shifted - logits).max() < 3e-6
+    assert np.abs(permuted - logits[:, classes]).max() < 3e-6
+
+
+@pytest.mark.parametrize("first", [0, 5, 12])
+def test_columns_of_other_heads_are_left_alone(backend, first):
+    logits, labels, offsets, weights = case(23, 17)
+    margins, smoothing = extras(17)
+    wide = np.full((23, 29), 7.0, np.float32)
+    wide[:, first : first + 17] = logits
+    given = {"margins": margins, "smoothing": smoothing, "backend": backend}
+    loss = softmax_gradient(logits, labels, offsets, weights, **given)
+    assert softmax_gradient(wide, labels, offsets, weights, first=first, **given) == loss
+    assert np.array_equal(wide[:, first : first + 17], logits)
+    assert (np.delete(wide, np.s_[first : first + 17], axis=1) == 7.0).all()
+
+
+@pytest.mark.parametrize("smoothing", [[0.5, 0.5, 0.0], [-0.1, 0.2, 0.0]])
+def test_smoothing_that_is_no_share_is_refused(backend, smoothing):
+    with pytest.raises(ConfigError, match="smoothing"):
+        softmax_gradient(
+            np.zeros((2, 3), np.float32),
+            np.zeros(2, np.int64),
+            np.zeros(3, np.float32),
+            smoothing=np.array(smoothing, np.float32),
+            backend=backend,
+        )
 
 
 @pytest.mark.parametrize("n", SIZES)
@@ -162,6 +273,12 @@ def test_gradient_is_the_slope_of_the_loss(backend):
         {"labels": np.zeros(3, np.int64)},
         {"labels": np.zeros(4, np.int32)},
         {"offsets": np.zeros(4, np.float32)},
+        {"offsets": np.zeros((3, 1), np.float32)},
+        {"first": 1},
+        {"first": -1},
+        {"margins": np.zeros(2, np.float32)},
+        {"margins": np.zeros(3)},
+        {"smoothing": np.zeros(4, np.float32)},
         {"weights": np.zeros(4)},
     ],
 )

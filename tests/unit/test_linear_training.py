@@ -149,7 +149,7 @@ def test_history_counts_every_pass():
         progress=lambda rows, seconds: calls.append((rows, *seconds)),
     )
     assert result.n_passes == len(result.history) == len(calls)
-    assert set(calls) == {(1, "train")}
+    assert set(calls) == {(1, "train", "wait for rows")}
     assert result.rows_per_second > 0
     kept = [done.value for done in result.history if np.isfinite(done.gap)]
     assert all(later < earlier for earlier, later in pairwise(kept))
