@@ -7,12 +7,12 @@ to them is scattered back to the rows. So of synthetic rows that are sums of a f
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from ltstore.sampling import AffineSampler
-from ltstore.types import UNLABELLED, FloatArray, IntArray, Rows
+from ltstore.types import FloatArray, IntArray, Rows
 
 COMBINED_BYTES = 2 << 30
 _ROWS = 8192  # whose terms are asked for at once
@@ -31,18 +31,28 @@ class CombinedRows:
     indices : (n, t) int64
     factors : (n, t) float32
     labels : (n,) int64
+    rows : Rows
+        Those that the positions are in.
     """
 
+    rows: Rows
     positions: IntArray
     vectors: FloatArray
     indices: IntArray
     factors: FloatArray
     labels: IntArray
+    _kept: list[FloatArray] = field(default_factory=list, repr=False)
 
     @property
     def n_atoms(self) -> int:
         """R + m."""
         return len(self.positions) + len(self.vectors)
+
+    def real_rows(self) -> FloatArray:
+        """(R, D) float32 the first atoms, read when first asked for and kept."""
+        if not self._kept:
+            self._kept.append(self.rows.take(self.positions))
+        return self._kept[0]
 
 
 def why_not_combined(
@@ -77,8 +87,20 @@ def why_not_combined(
     return ""
 
 
-def combined_rows(sampler: AffineSampler, targets: IntArray, *, seed: int, epoch: int) -> CombinedRows:
+def combined_rows(
+    sampler: AffineSampler, targets: IntArray, *, seed: int, epoch: int, positions: IntArray | None = None
+) -> CombinedRows:
     """Return the terms of targets[c] synthetic rows of every class c, in order.
+
+    Parameters
+    ----------
+    sampler : AffineSampler
+        Fitted.
+    targets : (C,) int64
+        Not all 0.
+    seed, epoch : int
+    positions : (R,) int64, optional
+        The real rows to have as atoms, ascending, those that are needed among them; default: those that are needed.
 
     Notes
     -----
@@ -89,22 +111,18 @@ def combined_rows(sampler: AffineSampler, targets: IntArray, *, seed: int, epoch
         for class_id, target in enumerate(targets.tolist())
         for start in range(0, target, _ROWS)
     ]
-    positions = np.concatenate([terms.positions for _, terms in parts])
-    vectors = np.concatenate([terms.vectors for _, terms in parts])
-    factors = np.concatenate(
-        [np.concatenate([terms.row_factors, terms.vector_factors], axis=1) for _, terms in parts]
-    )
-    needed, of_rows = np.unique(positions, return_inverse=True)
+    of_rows = np.concatenate([terms.positions for _, terms in parts])
+    of_vectors = np.concatenate([terms.vectors for _, terms in parts])
+    if positions is None:
+        positions = np.unique(of_rows)
+    factors = [np.concatenate([terms.row_factors, terms.vector_factors], axis=1) for _, terms in parts]
     return CombinedRows(
-        positions=needed,
+        rows=sampler.rows,
+        positions=positions,
         vectors=sampler.vectors.astype(np.float32),
-        indices=np.concatenate([of_rows.reshape(positions.shape), vectors + len(needed)], axis=1),
-        factors=factors.astype(np.float32),
+        indices=np.concatenate(
+            [np.searchsorted(positions, of_rows), of_vectors + len(positions)], axis=1, dtype=np.int64
+        ),
+        factors=np.concatenate(factors).astype(np.float32),
         labels=np.repeat([class_id for class_id, _ in parts], [len(terms.positions) for _, terms in parts]),
     )
-
-
-def labelled_positions(labels: IntArray) -> IntArray:
-    """Return (N,) int64 the place of each row among the labelled ones, -1 where it has no label."""
-    known = labels != UNLABELLED
-    return np.where(known, np.cumsum(known) - 1, -1)
