@@ -1,8 +1,8 @@
 """The seed tree: every random number is a pure function of (seed, purpose, class, epoch, row).
 
-Two ways in: `stream` gives an ordinary Generator for draws whose number is not known beforehand;
-`row_uniforms` and `row_normals` are counter-based, so that row i of a sequence is the same whatever block it
-is drawn in, by whichever worker.
+Two ways in: `stream` gives an ordinary Generator for draws whose number is not known beforehand; `row_uniforms`, and
+`row_key` for the normals of `ltstore.kernels.normals`, are counter-based, so that row i of a sequence is the same
+whatever block it is drawn in, by whichever worker.
 """
 
 from __future__ import annotations
@@ -57,14 +57,7 @@ def row_uniforms(
     return uniforms
 
 
-def row_normals(
-    seed: int, purpose: str, class_id: int, epoch: int, start: int, stop: int, n_draws: int
-) -> DoubleArray:
-    """Return rows [start, stop) of an endless (rows, n_draws) table of standard normals.
-
-    The inverse normal distribution function of `row_uniforms`, so that the number of words drawn is fixed.
-    """
-    from scipy.special import ndtri
-
-    normals: DoubleArray = ndtri(row_uniforms(seed, purpose, class_id, epoch, start, stop, n_draws))
-    return normals
+def row_key(seed: int, purpose: str, class_id: int, epoch: int) -> tuple[int, int, int]:
+    """Return the key of one leaf of the seed tree for `ltstore.kernels.normals`: three words of 32 bits."""
+    a, b, c = _sequence(seed, purpose, class_id, epoch).generate_state(3, np.uint32).tolist()
+    return a, b, c

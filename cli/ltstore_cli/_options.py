@@ -33,7 +33,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on 
 Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random in this command.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 BatchSize = Annotated[str, typer.Option(help="Images per encoder call, or auto.")]
-Workers = Annotated[str, typer.Option(help="Decoding threads, or auto.")]
+Workers = Annotated[str, typer.Option(help="Threads that decode images, or auto.")]
+DrawWorkers = Annotated[str, typer.Option("--workers", help="Threads that draw, or auto: one a core.")]
 EncoderConfig = Annotated[
     Path | None,
     typer.Option(help="TOML file with the preprocessing of an onnx encoder. Default: FILE.toml beside it."),

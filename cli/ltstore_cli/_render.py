@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from ltstore.metrics import Estimate
     from ltstore.store import Problem, Repair, VerifyReport
     from ltstore.transfer import ExportReport, ImportReport
-    from ltstore.types import Encoder, Progress
+    from ltstore.types import Encoder
     from ltstore.workflow import BacktestOutcome, EvaluateResult, Prediction, QuickstartResult, TrainOutcome
 
 
@@ -131,15 +132,34 @@ def _cell(value: Any) -> str:
     return str(value)
 
 
+class Advance:
+    """A `ltstore.types.Progress` that moves a bar; what it is to reach may be told later."""
+
+    def __init__(self, update: Callable[..., None]) -> None:
+        self._update = update
+        self._spent: Counter[str] = Counter()
+
+    def __call__(self, rows: int, seconds: Mapping[str, float]) -> None:
+        """Move on by some rows that took some seconds in each stage."""
+        self._spent.update(seconds)
+        whole = sum(self._spent.values())
+        shares = (f"{stage} {100 * value / whole:.0f}%" for stage, value in self._spent.items() if whole)
+        self._update(advance=rows, shares=" ".join(shares))
+
+    def expect(self, total: int) -> None:
+        """Say how many rows there will be."""
+        self._update(total=total)
+
+
 @contextmanager
-def progress(title: str, total: int | None, unit: str = "rows") -> Iterator[Progress]:
+def progress(title: str, total: int | None, unit: str = "rows") -> Iterator[Advance]:
     """Show a bar with rate, ETA and where the time goes, on a terminal's stderr; nothing elsewhere."""
     with _bar(title, total, unit) as (advance, _):
         yield advance
 
 
 @contextmanager
-def training(n_passes: int | None) -> Iterator[tuple[Progress, Callable[[PassRecord], None]]]:
+def training(n_passes: int | None) -> Iterator[tuple[Advance, Callable[[PassRecord], None]]]:
     """Show a bar of passes with loss, gap and accuracy on the holdout, where known."""
     with _bar("train", n_passes, "passes") as (advance, entitle):
         kept: dict[str, str] = {}
@@ -159,16 +179,15 @@ def training(n_passes: int | None) -> Iterator[tuple[Progress, Callable[[PassRec
 
 
 @contextmanager
-def _bar(title: str, total: int | None, unit: str) -> Iterator[tuple[Progress, Callable[[str], None]]]:
+def _bar(title: str, total: int | None, unit: str) -> Iterator[tuple[Advance, Callable[[str], None]]]:
     """Yield what moves the bar on, and what changes its title."""
     if not sys.stderr.isatty():
-        yield lambda rows, seconds: None, lambda title: None
+        yield Advance(lambda **_: None), lambda title: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    spent: dict[str, float] = {}
     started = time.monotonic()
     columns: list[ProgressColumn] = [
         TextColumn("{task.description}"),
@@ -180,19 +199,7 @@ def _bar(title: str, total: int | None, unit: str) -> Iterator[tuple[Progress, C
     ]
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=total, shares="")
-
-        def advance(rows: int, seconds: Mapping[str, float]) -> None:
-            for stage, value in seconds.items():
-                spent[stage] = spent.get(stage, 0.0) + value
-            whole = sum(spent.values())
-            shares = (
-                " ".join(f"{stage} {100 * value / whole:.0f}%" for stage, value in spent.items())
-                if whole
-                else ""
-            )
-            bar.update(task, advance=rows, shares=shares)
-
-        yield advance, lambda title: bar.update(task, description=title)
+        yield Advance(partial(bar.update, task)), lambda title: bar.update(task, description=title)
 
 
 def _rate_column(started: float, unit: str) -> ProgressColumn:

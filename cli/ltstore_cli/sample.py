@@ -10,6 +10,7 @@ from ltstore_cli import _render
 from ltstore_cli._options import (
     SAMPLER_NAMES,
     DonorsBy,
+    DrawWorkers,
     Json,
     MaxRatio,
     PerClass,
@@ -18,6 +19,7 @@ from ltstore_cli._options import (
     Split,
     StorePath,
     Subset,
+    number_or_auto,
     parse_options,
 )
 
@@ -34,6 +36,7 @@ def sample(
     donors_by: DonorsBy = "means",
     dtype: Annotated[str, typer.Option(help="Type on disk: float16 or float32.")] = "float16",
     seed: Seed = 0,
+    workers: DrawWorkers = "auto",
     json: Json = False,
 ) -> None:
     """Write synthetic rows, each with its parent row and donor classes, beside the real ones.
@@ -58,6 +61,8 @@ def sample(
             donors_by=donors_by,
             seed=seed,
             dtype=dtype,
+            n_workers=number_or_auto(workers, "--workers"),
+            planned=progress.expect,
             progress=progress,
         )
     if json:

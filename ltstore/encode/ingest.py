@@ -11,24 +11,22 @@ from typing import Any
 
 import numpy as np
 
+from ltstore.cores import resolve_n_workers
 from ltstore.encode.pipeline import (
     STAGES,
     EncodedBatch,
     batch_spans,
     encoded_spans,
     resolve_batch_size,
-    resolve_n_workers,
 )
 from ltstore.encode.pixels import NativePixels
 from ltstore.errors import ConfigError
 from ltstore.sources import check_present, none_there, relabelled
 from ltstore.storage import Place, open_location
-from ltstore.store import SplitWriter, is_store, open_or_create_store, open_store, plan_shards
+from ltstore.store import SplitWriter, is_store, open_or_create_store, open_store
 from ltstore.store.format import DTYPES, RESERVED_NAMES, validate_name
-from ltstore.store.plan import CHUNK_ROWS
 from ltstore.types import Encoder, ImageSource, Progress, RowStatus, no_progress
 
-SHARD_BYTES = 256 << 20
 """Most memory that the float32 rows of a shard of "auto" size take."""
 _MOST_MISSING_BY_CHANCE = 64
 """A last shard of fewer rows may lack them all without anything being wrong with the rest."""
@@ -112,7 +110,7 @@ def ingest(
     batch_size, n_workers : int or "auto"
         As in `iter_encoded`. Batches never cross a shard, so a resumed run forms the same ones.
     dtype, rows_per_shard, append
-        As in `ltstore.store.Store.begin_split`; "auto" makes the shards of wide rows shorter.
+        As in `ltstore.store.Store.begin_split`.
     class_names : sequence of str, optional
         Classes of a new store; default the source's. An existing store must have these.
     source_record : mapping, optional
@@ -162,9 +160,7 @@ def ingest(
         n_rows=rows.n_samples,
         source_digest=rows.digest,
         dtype=dtype,
-        rows_per_shard=_shard_rows(
-            rows_per_shard, split in store.splits and not append, rows.n_samples, encoder.identity.n_features
-        ),
+        rows_per_shard=rows_per_shard,
         settings={
             "encoder_spec": encoder.spec,
             **({} if source_record is None else {"source": dict(source_record)}),
@@ -281,16 +277,6 @@ def _shards(
             yield shard
     finally:
         batches.close()
-
-
-def _shard_rows(rows_per_shard: int | str, begun: bool, n_rows: int, n_features: int) -> int | str:
-    """Cut "auto" down to what fits into `SHARD_BYTES`; a split that was begun keeps its plan."""
-    if rows_per_shard != "auto" or begun:
-        return rows_per_shard
-    fitting = max(SHARD_BYTES // (4 * n_features), 1)
-    if fitting >= plan_shards(n_rows).rows_per_shard:
-        return rows_per_shard
-    return fitting // CHUNK_ROWS * CHUNK_ROWS or fitting
 
 
 def _check_split(split: str, dtype: str) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ltstore.encode.cores import available_cores
+from ltstore.cores import available_cores
 from ltstore.encode.onnx_weights import weights_digest
 from ltstore.encode.options import check_keys
 from ltstore.errors import ConfigError, EncoderUnavailableError

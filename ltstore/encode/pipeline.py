@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ltstore.encode.cores import available_cores
+from ltstore.cores import resolve_n_workers
 from ltstore.errors import ConfigError, ImageError
 from ltstore.sources import LabelledSource, to_image
 from ltstore.types import ByteArray, Encoder, FloatArray, ImageSource, Progress, RowStatus, no_progress
@@ -106,11 +106,6 @@ def resolve_batch_size(batch_size: int | str, encoder: Encoder) -> int:
     if batch_size == "auto":
         return int(getattr(encoder, "batch_size_hint", 32 if encoder.device == "cpu" else 256))
     return _positive(batch_size, "batch_size")
-
-
-def resolve_n_workers(n_workers: int | str) -> int:
-    """Turn "auto" into the number of cores of this process."""
-    return available_cores() if n_workers == "auto" else _positive(n_workers, "n_workers")
 
 
 def encoded_spans(

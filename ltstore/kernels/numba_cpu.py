@@ -20,6 +20,7 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.extending import intrinsic
 
+from ltstore.kernels.bits import as_float32, as_int32
 from ltstore.kernels.contract import SoftmaxTerms
 from ltstore.types import FloatArray, IntArray
 
@@ -51,26 +52,6 @@ def _maxnum(typing_context: Any, a: Any, b: Any) -> Any:
     return types.float32(types.float32, types.float32), generate
 
 
-@intrinsic
-def _as_int32(typing_context: Any, a: Any) -> Any:
-    """Return the bits of a float32 as an int32."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], ir.IntType(32))
-
-    return types.int32(types.float32), generate
-
-
-@intrinsic
-def _as_float32(typing_context: Any, a: Any) -> Any:
-    """Return the float32 of these int32 bits."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], ir.FloatType())
-
-    return types.float32(types.int32), generate
-
-
 @njit(fastmath={"contract"}, cache=True, nogil=True)
 def _exp(x: Any) -> Any:
     """Return exp(x) for x <= 0 in float32: 2**k * 2**f; under exp(-87) it stays at 1e-38, and NaN stays NaN."""
@@ -78,9 +59,9 @@ def _exp(x: Any) -> Any:
     t = _LOWEST if t < _LOWEST else t
     shifted = t + _ROUND
     f = t - (shifted - _ROUND)
-    power = np.int32(np.int32(_as_int32(shifted) + _BIAS) << _SHIFT)
+    power = np.int32(np.int32(as_int32(shifted) + _BIAS) << _SHIFT)
     p = np.float32(1.0) + f * (_C1 + f * (_C2 + f * (_C3 + f * (_C4 + f * (_C5 + f * _C6)))))
-    return p * _as_float32(power)
+    return p * as_float32(power)
 
 
 @njit(fastmath={"contract", "reassoc"}, cache=True, nogil=True)

@@ -97,19 +97,29 @@ def widen_half(source: NDArray[np.float16], out: FloatArray) -> None:
 def copy_rows(source: NDArray[Any], out: NDArray[Any], *, unit: bool = False) -> None:
     """Copy rows, converting the dtype: ``out[...] = source``, then `normalize_rows` where `unit`.
 
+    What does not fit float16 becomes infinite.
+
     Parameters
     ----------
     source : (n, ...) array
-        Finite.
+        Finite, but for float32 that become float16.
     out : array of the same shape
-        Overwritten; fast where it is C-contiguous float32. With `unit`, (n, D) of that.
+        Overwritten; fast where it is C-contiguous float32, or float16 of such. With `unit`, (n, D) of float32.
     unit : bool
         Scale rows to unit norm; zeros stay.
 
     Notes
     -----
-    Compiled, a row of 768 float16 takes about 0.1 us, and 0.15 us scaled.
+    Compiled, a row of 768 float16 takes about 0.1 us, and 0.15 us scaled; float32 to float16 0.1 us.
     """
+    if (source.dtype, out.dtype) == _FLOATS[::-1] and _ends_on_end(source) and _ends_on_end(out) and out.size:
+        loops = _loops.get(source.nbytes)
+        if loops is not None:
+            loops.narrow_values(_address(source), _address(out), out.size)
+        else:
+            with np.errstate(over="ignore", invalid="ignore"):
+                np.copyto(out, source, casting="same_kind")
+        return
     fast = out.dtype == np.float32 and out.flags.c_contiguous and source.dtype == _FLOATS[0]
     if fast and out.ndim == 2 and out.size:
         loops = _loops.get(out.nbytes) if _ends_on_end(source) else None

@@ -59,6 +59,18 @@ def _half_at(typing_context: Any, address: Any, position: Any) -> Any:
 
 
 @intrinsic
+def _put_half(typing_context: Any, address: Any, position: Any, value: Any) -> Any:
+    """Put a float32 as float16 at a position behind an address: the nearest one, even among equals."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pointer = builder.gep(_pointer(builder, arguments[0], ir.HalfType()), [arguments[1]])
+        builder.store(builder.fptrunc(arguments[2], ir.HalfType()), pointer, align=2)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.float32), generate
+
+
+@intrinsic
 def _single_at(typing_context: Any, address: Any, position: Any) -> Any:
     """Return the float32 at a position behind an address."""
 
@@ -151,6 +163,13 @@ def widen_rows(source: int, out: FloatArray, address: int, unit: bool) -> None:
             row[j] = _half_at(start, j)
         if unit:
             _scale(row, address + 4 * i * n_features)
+
+
+@njit(cache=True, nogil=True)
+def narrow_values(source: int, target: int, n: int) -> None:
+    """Convert n float32 that lie end to end to float16."""
+    for j in range(n):
+        _put_half(target, j, _single_at(source, j))
 
 
 @njit(cache=True, nogil=True)

@@ -40,13 +40,14 @@ from typing import NamedTuple
 import numpy as np
 
 from ltstore.errors import DataError
+from ltstore.kernels.combine import combine_rows, scatter_rows
 from ltstore.kernels.contract import SoftmaxTerms
 from ltstore.kernels.dispatch import load_backend
 from ltstore.linear.heads import HeadForm, LinearForm
 from ltstore.linear.metric import Metric
 from ltstore.sampling.covariance import LowRankCovariance
 from ltstore.sampling.implicit import implicit_bias, implicit_gradient
-from ltstore.stream import Block, TrainingStream
+from ltstore.stream import Block, CombinedRows, TrainingStream
 from ltstore.types import DoubleArray, FloatArray, IntArray
 
 EMPTY_CLASS_BIAS = -1e9
@@ -210,10 +211,19 @@ def evaluate_together(objectives: Sequence[Objective], points: Sequence[Point]) 
         A loss is not finite.
     """
     started, waited = time.perf_counter(), 0.0
-    sums = PassSums(objectives, points)
-    for block, seconds in timed(objectives[0].stream):
-        sums.add(*block)
-        waited += seconds
+    sums, stream = PassSums(objectives, points), objectives[0].stream
+    combined = stream.combined(sums.n_columns)
+    blocks = timed(stream if combined is None else stream.real_blocks())
+    if combined is not None and stream.real_cached:
+        own = list(blocks)
+        waited = sum(seconds for _, seconds in own)
+        sums.add_combined(combined, [block for block, _ in own])
+    else:
+        for block, seconds in blocks:
+            sums.add(*block)
+            waited += seconds
+        if combined is not None:
+            sums.add_combined(combined, None)
     return sums.evaluations(started=started, data_seconds=waited)
 
 
@@ -243,19 +253,59 @@ class PassSums:
         """Add a block of rows: logits, each head's softmax in place, and the gradient of all heads."""
         for start in range(0, len(X), self._part):
             rows = slice(start, start + self._part)
-            logits = self._to_logits(X[rows])
-            for number, head in enumerate(self._heads):
-                head.softmax(logits, number * head.n_classes, labels[rows], _part(weights, rows), X[rows])
+            logits = np.matmul(X[rows], self._weights.T, out=self._rows(len(X[rows])))
+            self._softmax(logits, labels[rows], _part(weights, rows), X[rows])
             self._grad_weight += logits.T @ X[rows]
-            self._grad_bias += logits.sum(axis=0, dtype=np.float64)
 
-    def _to_logits(self, X: FloatArray) -> FloatArray:
-        n = len(X)
+    def add_combined(self, combined: CombinedRows, own: Sequence[Block] | None) -> None:
+        """Add the synthetic rows that are sums of atoms, and the real rows that are their atoms.
+
+        Parameters
+        ----------
+        combined : CombinedRows
+        own : sequence of Block, optional
+            The real rows that are the first atoms, to be added too; left out where they have been added.
+
+        Notes
+        -----
+        Memory: the logits of the atoms and their gradient, and the rows of the atoms where `own` is left out.
+        """
+        atoms = [X for X, _, _ in own] if own is not None else [combined.real_rows()]
+        atoms.append(combined.vectors)
+        starts = np.cumsum([0, *map(len, atoms)])
+        logits = np.empty((combined.n_atoms, self.n_columns), np.float32)
+        for start, X in zip(starts, atoms, strict=False):
+            np.matmul(X, self._weights.T, out=logits[start : start + len(X)])
+        gradient = np.zeros_like(logits)
+        for start, (X, labels, weights) in zip(starts, own or (), strict=False):
+            block = gradient[start : start + len(X)]
+            block[...] = logits[start : start + len(X)]
+            self._softmax(block, labels, weights, X)
+        for first in range(0, len(combined.labels), self._part):
+            rows = slice(first, first + self._part)
+            terms = combined.indices[rows], combined.factors[rows]
+            sums = combine_rows(*terms, logits, self._rows(len(terms[0])))
+            self._softmax(sums, combined.labels[rows], None, combined.vectors)
+            scatter_rows(*terms, sums, gradient)
+        for start, X in zip(starts, atoms, strict=False):
+            self._grad_weight += gradient[start : start + len(X)].T @ X
+
+    def _softmax(self, logits: FloatArray, labels: IntArray, weights: FloatArray | None, X: FloatArray) -> None:
+        """Add each head's loss; the logits become the gradient with respect to them."""
+        for number, head in enumerate(self._heads):
+            head.softmax(logits, number * head.n_classes, labels, weights, X)
+        self._grad_bias += logits.sum(axis=0, dtype=np.float64)
+
+    def _rows(self, n: int) -> FloatArray:
+        """Return (n, L) float32 to write logits to; the next call overwrites them."""
         if n > len(self._logits):
-            self._logits = np.empty((n, len(self._weights)), np.float32)
-        logits = self._logits[:n]
-        np.matmul(X, self._weights.T, out=logits)
-        return logits
+            self._logits = np.empty((n, self.n_columns), np.float32)
+        return self._logits[:n]
+
+    @property
+    def n_columns(self) -> int:
+        """Logits of a row, of all heads."""
+        return len(self._weights)
 
     def evaluations(
         self, *, started: float, data_seconds: float = 0.0, total: float | None = None
@@ -311,9 +361,8 @@ class _HeadSums:
         total = self._total if total is None else total
         grad_weight -= np.outer(grad_bias, objective.center)
         if objective.implicit is not None and self._upstream is not None and self._between is not None:
-            if (
-                self._terms.smoothing is not None
-            ):  # the kernel took B for part of the target's logits: give it back
+            if self._terms.smoothing is not None:
+                # The kernel took B for part of the target's logits: give it back.
                 smoothing = self._terms.smoothing.astype(np.float64)
                 self._loss += float(self._class_mass @ (self._between @ smoothing))
                 self._upstream += np.outer(self._class_mass, smoothing)

@@ -151,8 +151,18 @@ class Problem:
             "backend_reason": self._backend_reason,
             "n_real": self.stream.n_real,
             "n_synthetic": self.stream.n_synthetic,
+            **self._synthesis(),
             "n_unlabelled": self.stream.n_unlabelled,
         }
+
+    def _synthesis(self) -> dict[str, str]:
+        """Say whether synthetic rows are made, where there are any."""
+        if not self.stream.n_synthetic:
+            return {}
+        why = self.stream.why_not_combined(self.stream.n_classes)
+        if self.settings.solver != "lbfgs":
+            why = "in minibatches they always are"
+        return {"synthesis": f"rows are made: {why}" if why else "in the step, as sums of real rows"}
 
 
 def lean(counts: IntArray, posthoc_tau: float) -> DoubleArray:

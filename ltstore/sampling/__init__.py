@@ -5,6 +5,7 @@ workers, batches and resumed runs agree. Start reading at `base`, then `neighbor
 `lending` (donors), `mean_pull`, `covariance` and `anchored_gauss`.
 """
 
+from ltstore.sampling.affine import AffineSampler, Combination
 from ltstore.sampling.base import BaseSampler
 from ltstore.sampling.distribution_calibration import (
     DistributionCalibrationSampler,
@@ -23,7 +24,9 @@ from ltstore.sampling.vmf import VmfSampler, VmfSettings
 
 __all__ = [
     "SAMPLERS",
+    "AffineSampler",
     "BaseSampler",
+    "Combination",
     "DistributionCalibrationSampler",
     "DistributionCalibrationSettings",
     "DuplicateSampler",

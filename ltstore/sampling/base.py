@@ -11,8 +11,9 @@ import numpy as np
 
 from ltstore import rng
 from ltstore.errors import ConfigError, DataError, LabelError
+from ltstore.kernels.normals import RowKey, gauss_around, normal_rows
 from ltstore.kernels.rows import scale_rows
-from ltstore.types import Donors, DoubleArray, IntArray, Moments, Rows, SyntheticRows
+from ltstore.types import Donors, DoubleArray, FloatArray, IntArray, Moments, Rows, SyntheticRows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +33,46 @@ class DrawKey:
             self.seed, f"{self.purpose}.{what}", self.class_id, self.epoch, self.start, self.stop, n_draws
         )
 
-    def normals(self, n_draws: int, what: str = "normal") -> DoubleArray:
-        """Return (stop - start, n_draws) standard normals; another `what` gives independent ones."""
-        return rng.row_normals(
-            self.seed, f"{self.purpose}.{what}", self.class_id, self.epoch, self.start, self.stop, n_draws
+    def normals(self, n_draws: int, what: str = "normal") -> FloatArray:
+        """Return (stop - start, n_draws) standard normals, float32; another `what` gives independent ones."""
+        return normal_rows(self._words(what), self.start, self.stop, n_draws)
+
+    def gauss_around(
+        self,
+        X: FloatArray,
+        *,
+        scale: float,
+        shift: DoubleArray,
+        factor: DoubleArray,
+        deviation: DoubleArray,
+        what: str = "normal",
+    ) -> None:
+        """Make of each of the key's rows, in place, ``scale x + shift + noise``.
+
+        Parameters
+        ----------
+        X : (stop - start, D) float32
+        scale : float
+        shift : (D,) float64
+        factor : (r, D) float64
+            The noise has covariance ``factor' factor + diag(deviation^2)``.
+        deviation : (D,) float64
+        """
+        shift32, factor32, deviation32 = (
+            np.ascontiguousarray(each, np.float32) for each in (shift, factor, deviation)
         )
+        gauss_around(
+            X,
+            self._words(what),
+            self.start,
+            scale=scale,
+            shift=shift32,
+            factor=factor32,
+            deviation=deviation32,
+        )
+
+    def _words(self, what: str) -> RowKey:
+        return rng.row_key(self.seed, f"{self.purpose}.{what}", self.class_id, self.epoch)
 
 
 class BaseSampler(ABC):
@@ -119,6 +155,13 @@ class BaseSampler(ABC):
         ConfigError
             `start`, `stop`, `seed` or `epoch` is negative, or start > stop.
         """
+        made = self._draw(class_id, self._key(class_id, start, stop, seed, epoch))
+        if self.rows.normalized:
+            scale_rows(made.X)
+        return made
+
+    def _key(self, class_id: int, start: int, stop: int, seed: int, epoch: int) -> DrawKey:
+        """Return the key of rows [start, stop), or raise what `sample` raises."""
         rows = self.rows
         n_classes = len(rows.class_names)
         if not 0 <= class_id < n_classes:
@@ -131,13 +174,9 @@ class BaseSampler(ABC):
             raise DataError(
                 f"class {rows.class_names[class_id]!r} has no rows to sample from: give it a target of 0 rows"
             )
-        key = DrawKey(
+        return DrawKey(
             purpose=f"sample.{self.name}", class_id=class_id, start=start, stop=stop, seed=seed, epoch=epoch
         )
-        made = self._draw(class_id, key)
-        if rows.normalized:
-            scale_rows(made.X)
-        return made
 
     @property
     def rows(self) -> Rows:

@@ -43,6 +43,12 @@ def check_number(
     raise ConfigError(f"{sampler}: {name} must be {bound}, found {value}")
 
 
+def check_choice(sampler: str, name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Raise ConfigError unless `value` is one of the choices."""
+    if value not in choices:
+        raise ConfigError(f"{sampler}: {name} must be one of {', '.join(choices)}; found {value!r}")
+
+
 def check_count(sampler: str, name: str, value: object) -> None:
     """Raise ConfigError unless `value` is an integer of at least 1."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:

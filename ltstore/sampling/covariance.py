@@ -28,6 +28,22 @@ class LowRankCovariance:
     outside: DoubleArray
 
 
+@dataclass(frozen=True)
+class BorrowedCovariance(LowRankCovariance):
+    """S' of every class, and what it is mixed of.
+
+    Attributes
+    ----------
+    shares : (C, k + 2) float64
+        Of ``S / (n - 1)``, of each donor's ``S_h / (n_h - 1)``, and of the pooled covariance; rows sum to 1.
+    donor_ids : (C, k) int64
+        -1 where there is none.
+    """
+
+    shares: DoubleArray
+    donor_ids: IntArray
+
+
 def pooled_parts(moments: Moments) -> tuple[DoubleArray, DoubleArray]:
     """Return the pooled covariance inside the basis, (r, r), and on the diagonal outside it, (D,)."""
     basis = moments.basis
@@ -36,7 +52,7 @@ def pooled_parts(moments: Moments) -> tuple[DoubleArray, DoubleArray]:
 
 def borrowed_covariance(
     moments: Moments, lending: Lending, *, nu: float, donor_share: float
-) -> LowRankCovariance:
+) -> BorrowedCovariance:
     """Return ``S' = (S + nu T) / (n - 1 + nu)`` of every class, S its scatter.
 
     ``T = w sum_h weight_h S_h / (n_h - 1) + (1 - w) pooled``; the pooled covariance alone where a class has no
@@ -63,10 +79,14 @@ def borrowed_covariance(
     target_inside += (1 - w)[:, None, None] * inside
     target_outside = w[:, None] * lending.mix(moments.residual, own_share) + (1 - w)[:, None] * outside
     divisor = np.maximum(n - 1, 0) + nu
-    return LowRankCovariance(
+    lent = (nu * w / divisor)[:, None] * lending.weights
+    own = np.maximum(n - 1, 0) / divisor
+    return BorrowedCovariance(
         basis=moments.basis,
         inside=(moments.scatter + nu * target_inside) / divisor[:, None, None],
         outside=(moments.residual + nu * target_outside) / divisor[:, None],
+        shares=np.column_stack([own, lent, nu * (1 - w) / divisor]),
+        donor_ids=lending.donor_ids,
     )
 
 

@@ -7,8 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from ltstore.sampling.base import BaseSampler, DrawKey
-from ltstore.types import Donors, Moments, SyntheticRows
+from ltstore.sampling.affine import AffineSampler, Combination
+from ltstore.sampling.base import DrawKey
+from ltstore.types import Donors, Moments
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +17,7 @@ class DuplicateSettings:
     """`duplicate` has no settings."""
 
 
-class DuplicateSampler(BaseSampler):
+class DuplicateSampler(AffineSampler):
     """Random oversampling: each row is a uniformly chosen real row of its class."""
 
     name: ClassVar[str] = "duplicate"
@@ -25,11 +26,14 @@ class DuplicateSampler(BaseSampler):
     def _fit(self, moments: Moments, donors: Donors) -> None:
         pass
 
-    def _draw(self, class_id: int, key: DrawKey) -> SyntheticRows:
-        positions = self._pick(class_id, key.uniforms(1, "anchor")[:, 0])
-        return SyntheticRows(
-            X=self.rows.take(positions),
-            labels=np.full(len(positions), class_id, np.int64),
-            parent_ids=self.rows.row_ids[positions][:, None],
-            donor_ids=np.zeros((len(positions), 0), np.int64),
+    def _combine(self, class_id: int, key: DrawKey) -> Combination:
+        positions = self._pick(class_id, key.uniforms(1, "anchor"))
+        none = np.zeros((len(positions), 0), np.int64)
+        return Combination(
+            positions=positions,
+            row_factors=np.ones(positions.shape),
+            vectors=none,
+            vector_factors=none.astype(np.float64),
+            parent_ids=self.rows.row_ids[positions],
+            donor_ids=none,
         )

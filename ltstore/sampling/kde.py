@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from ltstore.sampling.anchored_gauss import AnchoredGaussSampler
-from ltstore.sampling.bounds import check_number
+from ltstore.sampling.anchored_gauss import NOISES, AnchoredGaussSampler
+from ltstore.sampling.bounds import check_choice, check_count, check_number
 from ltstore.sampling.covariance import borrowed_covariance
 from ltstore.sampling.lending import Lending
 from ltstore.types import Donors, DoubleArray, IntArray, Moments
@@ -27,16 +27,24 @@ class KdeSettings:
         > 0: how many rows the borrowed covariance counts for.
     donor_share : float
         w in [0, 1]: share of the donors' covariance in the borrowed one; the rest is the pooled covariance.
+    noise : {"gauss", "residuals"}
+        Gaussian, or made of offsets of real rows, see `AnchoredGaussSampler`.
+    terms : int
+        At least 1: offsets in a row's noise.
     """
 
     bandwidth: float | None = None
     nu: float = 20.0
     donor_share: float = 0.5
+    noise: str = "gauss"
+    terms: int = 8
 
     def __post_init__(self) -> None:
         check_number("kde", "bandwidth", self.bandwidth, optional=True)
         check_number("kde", "nu", self.nu, open_low=True)
         check_number("kde", "donor_share", self.donor_share, high=1.0)
+        check_choice("kde", "noise", self.noise, NOISES)
+        check_count("kde", "terms", self.terms)
 
 
 class KdeSampler(AnchoredGaussSampler):
@@ -71,11 +79,12 @@ class KdeSampler(AnchoredGaussSampler):
         else:
             h = np.full(len(moments.counts), float(s.bandwidth))
         self._keep(
-            moments.means,
+            moments,
             moments.means,
             borrowed_covariance(moments, lending, nu=s.nu, donor_share=s.donor_share),
-            lending.donor_ids,
             anchor=1.0 / np.sqrt(1.0 + h * h),
+            noise=s.noise,
+            terms=s.terms,
         )
 
 

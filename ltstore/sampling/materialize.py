@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 
+from ltstore.cores import resolve_n_workers
 from ltstore.errors import ConfigError, DataError, PlanMismatchError
 from ltstore.sampling.base import BaseSampler
 from ltstore.types import (
@@ -20,6 +23,8 @@ from ltstore.types import (
     SyntheticRows,
     no_progress,
 )
+
+BLOCK_ROWS = 1024
 
 
 class ShardPlan(Protocol):
@@ -50,7 +55,7 @@ class ShardWriter(Protocol):
         keys: Sequence[str],
         errors: Sequence[str | None],
         timings: Mapping[str, float] | None = None,
-        extra: Mapping[str, Sequence[Any]] | None = None,
+        extra: Mapping[str, Any] | None = None,
     ) -> Any:
         """Write one whole shard."""
 
@@ -92,6 +97,8 @@ def read_synthetic(
     ]
     if not parts:
         raise ConfigError("an empty range of synthetic rows was asked for")
+    if len(parts) == 1:
+        return parts[0]
     return SyntheticRows(
         X=np.concatenate([part.X for part in parts]),
         labels=np.concatenate([part.labels for part in parts]),
@@ -118,6 +125,7 @@ def materialize(
     *,
     seed: int,
     epoch: int = 0,
+    n_workers: int | str = "auto",
     progress: Progress = no_progress,
 ) -> None:
     """Write the synthetic rows into a split, shard by shard; a resumed run writes what is missing.
@@ -133,6 +141,10 @@ def materialize(
         Their sum must be the number of rows of the writer's plan.
     writer : ShardWriter
         Of the split to fill; finished at the end.
+    n_workers : int or "auto"
+        Threads that draw, by default one a core. What is written does not depend on it.
+    progress : Progress
+        Called after every block drawn and, with 0 rows, after a shard has been written.
 
     Raises
     ------
@@ -140,6 +152,11 @@ def materialize(
         The plan has another number of rows.
     DataError
         A class with a target has no rows.
+
+    Notes
+    -----
+    One more thread writes a shard while the next is drawn. Memory: two shards of float32 rows (256 MiB each at most in
+    the usual plan) and their file, whatever the number of rows and workers.
     """
     targets = np.asarray(targets, np.int64)
     total = int(targets.sum())
@@ -149,26 +166,74 @@ def materialize(
         )
     if len(targets) != len(sampler.rows.class_names):
         raise DataError(f"targets are of {len(targets)} classes, the rows of {len(sampler.rows.class_names)}")
+    n_threads = resolve_n_workers(n_workers)
     edges = np.concatenate([[0], np.cumsum(targets)])
-    for shard in list(writer.pending):
+    prefix = f"{sampler.name}/{seed}/{epoch}"
+
+    def draw(start: int, X: FloatArray) -> tuple[SyntheticRows, float]:
         began = time.perf_counter()
-        start, stop = writer.plan.shard_range(shard)
-        made = read_synthetic(sampler, targets, start, stop, seed=seed, epoch=epoch)
-        numbers = np.arange(start, stop) - edges[made.labels]
-        drawn = time.perf_counter()
+        made = read_synthetic(sampler, targets, start, start + len(X), seed=seed, epoch=epoch)
+        np.copyto(X, made.X)
+        return replace(made, X=X), time.perf_counter() - began
+
+    def write(shard: int, start: int, made: SyntheticRows, spent: float) -> float:
+        began = time.perf_counter()
+        n = len(made.labels)
+        numbers = np.arange(start, start + n) - edges[made.labels]
         writer.write_shard(
             shard,
             embeddings=made.X,
             labels=made.labels,
-            status=np.full(stop - start, RowStatus.OK, np.uint8),
-            keys=[f"{sampler.name}/{seed}/{epoch}/{c}/{i}" for c, i in zip(made.labels, numbers, strict=True)],
-            errors=[None] * (stop - start),
-            timings={"sample": drawn - began},
-            extra={"parent_ids": _present(made.parent_ids), "donor_ids": _present(made.donor_ids)},
+            status=np.full(n, RowStatus.OK, np.uint8),
+            keys=[f"{prefix}/{c}/{i}" for c, i in zip(made.labels.tolist(), numbers.tolist(), strict=True)],
+            errors=[None] * n,
+            timings={"sample": spent},
+            extra={name: np.ma.masked_less(getattr(made, name), 0) for name in ("parent_ids", "donor_ids")},
         )
-        progress(stop - start, {"sample": drawn - began, "write": time.perf_counter() - drawn})
+        return time.perf_counter() - began
+
+    def written(writing: Future[float]) -> None:
+        progress(0, {"write": writing.result()})
+
+    writing: Future[float] | None = None
+    with (
+        ThreadPoolExecutor(1, thread_name_prefix="ltstore-write") as pen,
+        ThreadPoolExecutor(n_threads, thread_name_prefix="ltstore-draw") as drawers,
+    ):
+        for shard in list(writer.pending):
+            start, stop = writer.plan.shard_range(shard)
+            X = np.empty((stop - start, sampler.rows.n_features), np.float32)
+            made, spent = _drawn(drawers, draw, start, X, progress)
+            if writing is not None:
+                written(writing)
+            writing = pen.submit(write, shard, start, made, spent)
+        if writing is not None:
+            written(writing)
     writer.finish()
 
 
-def _present(ids: IntArray) -> list[list[int]]:
-    return [[i for i in row if i >= 0] for row in ids.tolist()]
+def _drawn(
+    drawers: Executor,
+    draw: Callable[[int, FloatArray], tuple[SyntheticRows, float]],
+    start: int,
+    X: FloatArray,
+    progress: Progress,
+) -> tuple[SyntheticRows, float]:
+    """Return the rows from `start` on that fill `X`, drawn block by block by all drawers, and the seconds they took."""
+    futures = [drawers.submit(draw, start + at, X[at : at + BLOCK_ROWS]) for at in range(0, len(X), BLOCK_ROWS)]
+    blocks: list[SyntheticRows] = []
+    spent = 0.0
+    try:
+        for future in futures:
+            block, seconds = future.result()
+            blocks.append(block)
+            spent += seconds
+            progress(len(block.labels), {"sample": seconds})
+    finally:
+        for future in futures:
+            future.cancel()
+    labels, parent_ids, donor_ids = (
+        np.concatenate([getattr(block, name) for block in blocks])
+        for name in ("labels", "parent_ids", "donor_ids")
+    )
+    return SyntheticRows(X=X, labels=labels, parent_ids=parent_ids, donor_ids=donor_ids), spent

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from ltstore.sampling.anchored_gauss import AnchoredGaussSampler
-from ltstore.sampling.bounds import check_number
+from ltstore.sampling.anchored_gauss import NOISES, AnchoredGaussSampler
+from ltstore.sampling.bounds import check_choice, check_count, check_number
 from ltstore.sampling.covariance import borrowed_covariance
 from ltstore.sampling.lending import Lending
 from ltstore.sampling.mean_pull import pull_to_donors
@@ -35,6 +35,10 @@ class NeighborGaussSettings:
         the rows (see `NeighborGaussSampler`); the sampler's settings give the estimate once it has been fitted.
     spread : float
         >= 0: factor on the standard deviation of the noise; 1 keeps the law below.
+    noise : {"gauss", "residuals"}
+        Gaussian, or made of offsets of real rows, see `AnchoredGaussSampler`.
+    terms : int
+        At least 1: offsets in a row's noise.
     """
 
     anchor: float = 0.5
@@ -43,6 +47,8 @@ class NeighborGaussSettings:
     pull: float = 1.0
     pull_rows: float | None = None
     spread: float = 1.0
+    noise: str = "gauss"
+    terms: int = 8
 
     def __post_init__(self) -> None:
         for name in ("anchor", "donor_share", "pull"):
@@ -50,6 +56,8 @@ class NeighborGaussSettings:
         check_number("neighbor-gauss", "nu", self.nu, open_low=True)
         check_number("neighbor-gauss", "pull_rows", self.pull_rows, optional=True)
         check_number("neighbor-gauss", "spread", self.spread)
+        check_choice("neighbor-gauss", "noise", self.noise, NOISES)
+        check_count("neighbor-gauss", "terms", self.terms)
 
 
 class NeighborGaussSampler(AnchoredGaussSampler):
@@ -94,10 +102,11 @@ class NeighborGaussSampler(AnchoredGaussSampler):
         )
         self._resolved = {"pull_rows": pulled.pull_rows}
         self._keep(
-            moments.means,
+            moments,
             pulled.means,
             borrowed_covariance(moments, lending, nu=s.nu, donor_share=s.donor_share),
-            lending.donor_ids,
             anchor=np.full(len(moments.counts), s.anchor),
             spread=s.spread,
+            noise=s.noise,
+            terms=s.terms,
         )

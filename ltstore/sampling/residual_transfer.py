@@ -7,12 +7,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from ltstore.sampling.base import BaseSampler, DrawKey
+from ltstore.sampling.affine import AffineSampler, Combination
+from ltstore.sampling.base import DrawKey
 from ltstore.sampling.bounds import check_flag, check_number
 from ltstore.sampling.covariance import borrowed_variance, total_scatter
 from ltstore.sampling.lending import Lending
 from ltstore.sampling.mean_pull import pull_to_donors
-from ltstore.types import Donors, Moments, SyntheticRows
+from ltstore.types import Donors, DoubleArray, Moments
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,7 @@ class ResidualTransferSettings:
         check_number("residual-transfer", "pull_rows", self.pull_rows, optional=True)
 
 
-class ResidualTransferSampler(BaseSampler):
+class ResidualTransferSampler(AffineSampler):
     """Draws ``x = mu' + s (x_j - mu_h)``: h a donor class drawn by its weight, x_j a random row of it.
 
     mu' is the class mean after the pull of `ltstore.sampling.mean_pull`: around the raw mean of a few rows, the
@@ -81,7 +82,7 @@ class ResidualTransferSampler(BaseSampler):
             self._counts, moments.means, pooled, lending, pull=s.pull, pull_rows=s.pull_rows
         )
         self._resolved = {"pull_rows": pulled.pull_rows}
-        self._own_means, self._means = moments.means, pulled.means
+        self._both_means = np.concatenate([pulled.means, moments.means])
         own = np.arange(len(self._counts))[:, None]
         # Slot 0 of a class without donors is the class itself, with all of the weight.
         alone = ~lending.borrows[:, None] & (np.arange(lending.ids.shape[1]) == 0)
@@ -96,7 +97,12 @@ class ResidualTransferSampler(BaseSampler):
             ratio = np.divide(variance[:, None], lent, out=np.ones_like(lent), where=lent > 0)
             self._scale *= np.where(alone, 1.0, np.sqrt(ratio))
 
-    def _draw(self, class_id: int, key: DrawKey) -> SyntheticRows:
+    @property
+    def vectors(self) -> DoubleArray:
+        """(2 C, D) the means mu', then the means mu."""
+        return self._both_means
+
+    def _combine(self, class_id: int, key: DrawKey) -> Combination:
         u = key.uniforms(2, "donor")
         cumulative = np.cumsum(self._weights[class_id])
         last = int(np.flatnonzero(self._weights[class_id])[-1])
@@ -104,13 +110,13 @@ class ResidualTransferSampler(BaseSampler):
         lender = self._lenders[class_id, slot]
         n = self._counts[lender]
         nth = np.minimum((u[:, 1] * n).astype(np.int64), n - 1)
-        positions = self._class_positions[self._first[lender] + nth]
-        X = self.rows.take(positions) - self._own_means[lender]
-        X *= self._scale[class_id, slot][:, None]
-        X += self._means[class_id]
-        return SyntheticRows(
-            X=X.astype(np.float32),
-            labels=np.full(len(u), class_id, np.int64),
-            parent_ids=self.rows.row_ids[positions][:, None],
+        positions = self._class_positions[self._first[lender] + nth][:, None]
+        scale = self._scale[class_id, slot]
+        return Combination(
+            positions=positions,
+            row_factors=scale[:, None],
+            vectors=np.stack([np.full(len(u), class_id), len(self._counts) + lender], axis=1),
+            vector_factors=np.stack([np.ones(len(u)), -scale], axis=1),
+            parent_ids=self.rows.row_ids[positions],
             donor_ids=self._donor_ids[class_id, slot][:, None],
         )

@@ -7,11 +7,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from ltstore.errors import ConfigError
 from ltstore.neighbors import ExactIndex
-from ltstore.sampling.base import BaseSampler, DrawKey
-from ltstore.sampling.bounds import check_count, check_flag
-from ltstore.types import Donors, DoubleArray, IntArray, Moments, SyntheticRows
+from ltstore.sampling.affine import AffineSampler, Combination
+from ltstore.sampling.base import DrawKey
+from ltstore.sampling.bounds import check_choice, check_count, check_flag
+from ltstore.types import Donors, DoubleArray, IntArray, Moments
 
 _BLOCK_QUERIES = 4096
 _SMALL_SINE = 1e-7
@@ -37,12 +37,11 @@ class SmoteSettings:
 
     def __post_init__(self) -> None:
         check_count("smote", "k", self.k)
-        if self.metric not in ("cosine", "l2"):
-            raise ConfigError(f"smote: metric must be 'cosine' or 'l2', found {self.metric!r}")
+        check_choice("smote", "metric", self.metric, ("cosine", "l2"))
         check_flag("smote", "spherical", self.spherical)
 
 
-class SmoteSampler(BaseSampler):
+class SmoteSampler(AffineSampler):
     """Draws ``x = x_j + u (x_k - x_j)``: x_j a real row, x_k one of its k nearest of the class, u uniform in (0, 1).
 
     With `spherical`, unit rows at an angle w give ``(sin((1 - u) w) x_j + sin(u w) x_k) / sin w`` (Shoemake's
@@ -53,9 +52,10 @@ class SmoteSampler(BaseSampler):
     parent is -1. The donors are not used. The law, on purpose, is the paper's: less varied than the real rows
     (by a third, for neighbours that are independent of the row), the price of staying between them.
 
-    Notes ----- The neighbours of a class are searched when it is first sampled, exactly, in fixed blocks: 2 n^2
-    D flops in float64 and some 0.1 GB at D = 768 whatever n; kept are n k int64. Two threads may both search,
-    and find the same.
+    Notes
+    -----
+    The neighbours of a class are searched when it is first sampled, exactly, in fixed blocks: 2 n^2 D flops in float64
+    and some 0.1 GB at D = 768 whatever n; kept are n k int64. Two threads may both search, and find the same.
 
     References
     ----------
@@ -70,29 +70,31 @@ class SmoteSampler(BaseSampler):
     def _fit(self, moments: Moments, donors: Donors) -> None:
         self._neighbors: dict[int, IntArray] = {}
 
-    def _draw(self, class_id: int, key: DrawKey) -> SyntheticRows:
+    def _combine(self, class_id: int, key: DrawKey) -> Combination:
         u = key.uniforms(3, "path")
         n = int(self._counts[class_id])
         nth = np.minimum((u[:, 0] * n).astype(np.int64), n - 1)
-        first = self._class_positions[self._first[class_id] + nth]
-        ids = np.full((len(u), 2), -1, np.int64)
-        ids[:, 0] = self.rows.row_ids[first]
-        X = self.rows.take(first)
+        positions = np.repeat(self._class_positions[self._first[class_id] + nth][:, None], 2, axis=1)
+        factors = np.tile([1.0, 0.0], (len(u), 1))
+        ids = self.rows.row_ids[positions]
+        ids[:, 1] = -1
         if n > 1:
             nearest = self._nearest(class_id)
             width = nearest.shape[1]
-            second = nearest[nth, np.minimum((u[:, 1] * width).astype(np.int64), width - 1)]
-            ids[:, 1] = self.rows.row_ids[second]
-            start, end = X.astype(np.float64), self.rows.take(second).astype(np.float64)
-            share = u[:, 2:]
-            X = (
-                _slerp(start, end, share) if self._settings.spherical else start + share * (end - start)
-            ).astype(np.float32)
-        return SyntheticRows(
-            X=X,
-            labels=np.full(len(u), class_id, np.int64),
+            positions[:, 1] = nearest[nth, np.minimum((u[:, 1] * width).astype(np.int64), width - 1)]
+            ids = self.rows.row_ids[positions]
+            factors = np.stack([1 - u[:, 2], u[:, 2]], axis=1)
+            if self._settings.spherical:
+                start, end = (self.rows.take(column).astype(np.float64) for column in positions.T)
+                factors = _slerp(start, end, u[:, 2])
+        none = np.zeros((len(u), 0), np.int64)
+        return Combination(
+            positions=positions,
+            row_factors=factors,
+            vectors=none,
+            vector_factors=none.astype(np.float64),
             parent_ids=ids,
-            donor_ids=np.zeros((len(u), 0), np.int64),
+            donor_ids=none,
         )
 
     def _nearest(self, class_id: int) -> IntArray:
@@ -119,18 +121,25 @@ class SmoteSampler(BaseSampler):
 
 
 def _slerp(start: DoubleArray, end: DoubleArray, share: DoubleArray) -> DoubleArray:
-    """Directions along the great circle, norms linearly; share (n, 1)."""
-    lengths = [np.sqrt(np.vecdot(rows, rows))[:, None] for rows in (start, end)]
+    """Return (n, 2) factors of start and end that go along the great circle of directions, with norms linearly."""
+    lengths = [np.sqrt(np.vecdot(rows, rows)) for rows in (start, end)]
     a, b = (
-        np.divide(rows, length, out=np.zeros_like(rows), where=length > 0)
+        np.divide(rows, length[:, None], out=np.zeros_like(rows), where=length[:, None] > 0)
         for rows, length in zip((start, end), lengths, strict=True)
     )
     apart, together = a - b, a + b
-    angle = 2 * np.arctan2(np.sqrt(np.vecdot(apart, apart)), np.sqrt(np.vecdot(together, together)))[:, None]
+    angle = 2 * np.arctan2(np.sqrt(np.vecdot(apart, apart)), np.sqrt(np.vecdot(together, together)))
     sine = np.sin(angle)
     curved = sine > _SMALL_SINE
     divisor = np.where(curved, sine, 1.0)
     from_start = np.where(curved, np.sin((1 - share) * angle) / divisor, 1 - share)
     from_end = np.where(curved, np.sin(share * angle) / divisor, share)
-    path: DoubleArray = ((1 - share) * lengths[0] + share * lengths[1]) * (from_start * a + from_end * b)
-    return path
+    norm = (1 - share) * lengths[0] + share * lengths[1]
+    factors: DoubleArray = np.stack(
+        [
+            norm * np.divide(part, length, out=np.zeros_like(part), where=length > 0)
+            for part, length in zip((from_start, from_end), lengths, strict=True)
+        ],
+        axis=1,
+    )
+    return factors

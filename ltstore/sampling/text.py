@@ -116,10 +116,9 @@ class TextSampler(AnchoredGaussSampler):
             "vectors_digest": _digest(vectors),
         }
         self._keep(
-            moments.means,
+            moments,
             pulled.means,
             borrowed_covariance(moments, lending, nu=s.nu, donor_share=s.donor_share),
-            lending.donor_ids,
             anchor=np.full(len(moments.counts), s.anchor),
         )
 

@@ -107,7 +107,7 @@ class VmfSampler(BaseSampler):
         direction = self._directions[class_id]
         law = CosineLaw(float(self._kappa[class_id]), len(direction))
         theta = law.angles(key.uniforms(1, "cosine")[:, 0])
-        X = key.normals(len(direction), "tangent")
+        X = key.normals(len(direction), "tangent").astype(np.float64)
         X -= np.vecdot(X, direction)[:, None] * direction
         length = np.sqrt(np.vecdot(X, X))
         X *= np.divide(np.sin(theta), length, out=np.zeros_like(length), where=length > 0)[:, None]

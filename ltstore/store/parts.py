@@ -72,6 +72,9 @@ def encode_part(
 def _column(values: Any, kind: Any) -> Any:
     import pyarrow as pa
 
+    if isinstance(values, np.ma.MaskedArray) and values.ndim == 2:  # lists of what is not masked
+        ends = np.concatenate([[0], np.cumsum(values.count(axis=1))])
+        return pa.ListArray.from_arrays(pa.array(ends.astype(np.int32)), pa.array(values.compressed()))
     if isinstance(values, np.ndarray) and values.ndim == 2:
         offsets = np.arange(len(values) + 1, dtype=np.int32) * np.int32(values.shape[1])
         return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.reshape(-1)))

@@ -10,6 +10,8 @@ CHUNK_ROWS = 1024
 MIN_SHARD_ROWS = 1024
 MAX_SHARD_ROWS = 65536
 SHARDS_WANTED = 16
+SHARD_BYTES = 256 << 20
+"""Most bytes of float32 rows in a shard of the automatic plan: writers hold one or two of them."""
 LIMIT_ROWS = 1 << 36
 LIMIT_SHARDS = 1 << 20
 LIMIT_SHARD_ROWS = 1 << 24
@@ -79,7 +81,7 @@ class ShardPlan:
         return -(-(stop - start) // self.chunk_rows)
 
 
-def plan_shards(n_rows: int, rows_per_shard: int | str = "auto") -> ShardPlan:
+def plan_shards(n_rows: int, rows_per_shard: int | str = "auto", *, n_features: int = 1) -> ShardPlan:
     """Return the plan for `n_rows` rows.
 
     Parameters
@@ -87,11 +89,16 @@ def plan_shards(n_rows: int, rows_per_shard: int | str = "auto") -> ShardPlan:
     n_rows : int
     rows_per_shard : int or "auto"
         "auto" is the power of two at or above n_rows / 16, at least 1,024 and at most 65,536, so that even a
-        small ingest loses little when it is killed. A number above 1,024 must be a multiple of it.
+        small ingest loses little when it is killed, halved until a shard of float32 rows fits `SHARD_BYTES`. A number
+        above 1,024 must be a multiple of it.
+    n_features : int
+        D.
     """
     if rows_per_shard == "auto":
         wanted = max(-(-n_rows // SHARDS_WANTED), 1)
         rows = min(max(1 << (wanted - 1).bit_length(), MIN_SHARD_ROWS), MAX_SHARD_ROWS)
+        while rows > 1 and 4 * n_features * rows > SHARD_BYTES:
+            rows //= 2
     elif isinstance(rows_per_shard, str):
         raise ConfigError(f"rows_per_shard must be a number or 'auto', found {rows_per_shard!r}")
     else:

@@ -212,7 +212,7 @@ class Store:
         location = self._split_location(name, synthetic=synthetic)
         if dtype not in ("auto", *DTYPES):
             raise ConfigError(f"dtype must be auto or one of {', '.join(DTYPES)}, found {dtype!r}")
-        plan = plan_shards(n_rows, rows_per_shard)
+        plan = plan_shards(n_rows, rows_per_shard, n_features=self.encoder.n_features)
         group = self._location / "synthetic" / GROUP_FILE
         location.check_no_link(self._location)
         if synthetic and not group.exists():

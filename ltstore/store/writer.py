@@ -27,6 +27,7 @@ from ltstore.errors import (
     StoreFormatError,
     StoreWriteError,
 )
+from ltstore.kernels.rows import copy_rows
 from ltstore.storage import Location, WriterLock, write_json
 from ltstore.store.format import (
     ARRAYS,
@@ -157,7 +158,8 @@ class SplitWriter:
         timings : mapping of str to seconds, optional
             Kept in the commit record; the only part of a store that differs between equal runs.
         extra : mapping of str to n values, optional
-            More columns for the rows' Parquet part, e.g. ``parent_ids`` as an (n, p) array.
+            More columns for the rows' Parquet part, e.g. ``parent_ids`` as an (n, p) array; of a masked array the lists
+            have what is not masked.
 
         Raises
         ------
@@ -326,8 +328,13 @@ def _stored_rows(
     X: NDArray[np.floating[Any]], dtype: str, status: ByteArray, errors: list[str | None]
 ) -> tuple[NDArray[np.floating[Any]], int]:
     """Return embeddings as stored and how many are all zeros; fills in status and error of bad rows."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        stored = np.ascontiguousarray(X, dtype=np.dtype(dtype).newbyteorder("<"))
+    kind = np.dtype(dtype).newbyteorder("<")
+    if X.dtype == np.float32 and kind == np.float16:
+        stored = np.empty(X.shape, kind)
+        copy_rows(np.ascontiguousarray(X), stored)
+    else:
+        with np.errstate(over="ignore", invalid="ignore"):
+            stored = np.ascontiguousarray(X, dtype=kind)
     largest, infinity = _largest_bits(stored)
     for row in np.flatnonzero((largest >= infinity) & (status == RowStatus.OK)).tolist():
         n_bad = int((~np.isfinite(X[row])).sum())

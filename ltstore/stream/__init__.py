@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ltstore.stream.batch_plan import BatchPlan
 from ltstore.stream.batches import Batch, iter_batches, read_batches
+from ltstore.stream.combined import CombinedRows
 from ltstore.stream.loader import Block, TrainingStream
 from ltstore.stream.plan import RealBlock, SyntheticBlock, SyntheticPiece, plan_real, plan_synthetic
 from ltstore.stream.shuffling import iter_shuffled
@@ -21,6 +22,7 @@ __all__ = [
     "Batch",
     "BatchPlan",
     "Block",
+    "CombinedRows",
     "EmbeddingDataset",
     "RealBlock",
     "SyntheticBlock",

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from ltstore.errors import ConfigError, DataError
 from ltstore.rows import BLOCK_ROWS, class_counts
+from ltstore.sampling import AffineSampler
+from ltstore.stream.combined import CombinedRows, combined_rows, why_not_combined
 from ltstore.stream.plan import RealBlock, SyntheticBlock, SyntheticPiece, plan_real, plan_synthetic
 from ltstore.types import UNLABELLED, DoubleArray, FloatArray, IntArray, Rows, Sampler
 
@@ -40,8 +42,10 @@ class TrainingStream:
     block_rows : int
         Rows of a block. A result summed over the stream depends on it by rounding only.
     cache_bytes : int
-        The stream keeps its blocks in memory if all of them fit into this; otherwise every pass reads and
-        draws them again.
+        The stream keeps its real blocks in memory if they fit into this, and its synthetic ones if all do; otherwise
+        every pass reads or draws them again.
+    combine : bool
+        Let `combined` give synthetic rows as sums where that is possible.
 
     Raises
     ------
@@ -67,6 +71,7 @@ class TrainingStream:
         epoch: int = 0,
         block_rows: int = BLOCK_ROWS,
         cache_bytes: int = CACHE_BYTES,
+        combine: bool = True,
     ) -> None:
         n_classes = len(rows.class_names)
         self._rows = rows
@@ -75,6 +80,7 @@ class TrainingStream:
         self._weights = None if weights is None else check_weights(weights, rows)
         self._seed, self._epoch = seed, epoch
         self._block_rows = block_rows
+        self._combine = combine
         self._real_counts = class_counts(rows)
         self._n_real = int(self._real_counts.sum())
         if self._n_real == 0:
@@ -85,11 +91,14 @@ class TrainingStream:
             *plan_real(rows.n_samples, block_rows),
             *plan_synthetic(self._targets, block_rows),
         )
-        n_rows = self._n_real + self.n_synthetic
-        self._cached = 4 * rows.n_features * n_rows <= cache_bytes
+        self._n_real_blocks = len(plan_real(rows.n_samples, block_rows))
+        row_bytes = 4 * rows.n_features
+        self._real_cached = row_bytes * self._n_real <= cache_bytes
+        self._cached = row_bytes * self.n_samples <= cache_bytes
         self._cache: list[Block | None] = [None] * len(self._plan)
-        largest = min(block_rows, max(rows.n_samples, self.n_synthetic))
-        self._buffer = None if self._cached else np.empty((largest, rows.n_features), np.float32)
+        self._largest = min(block_rows, max(rows.n_samples, self.n_synthetic))
+        self._buffer: FloatArray | None = None
+        self._combined: CombinedRows | None = None
 
     @property
     def rows(self) -> Rows:
@@ -142,7 +151,7 @@ class TrainingStream:
         return self._targets
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides the rows of a pass and their blocks, as JSON values; may read all rows once."""
+        """Return what decides the rows of a pass and the order of sums, as JSON values; may read all rows once."""
         return {
             "rows": self._rows.digest,
             "row_weights": None if self._weights is None else _digest(self._weights),
@@ -152,6 +161,8 @@ class TrainingStream:
             "seed": self._seed,
             "epoch": self._epoch,
             "block_rows": self._block_rows,
+            "combine": self._combine,
+            "real_cached": self._real_cached,
         }
 
     @property
@@ -184,26 +195,71 @@ class TrainingStream:
         mass += np.bincount(self._rows.labels[known], self._weights[known], minlength=self.n_classes)
         return mass
 
+    @property
+    def real_cached(self) -> bool:
+        """Whether the real rows are kept in memory."""
+        return self._real_cached
+
     def __iter__(self) -> Iterator[Block]:
-        for position, block in enumerate(self._plan):
-            loaded = self._cache[position]
-            if loaded is None:
-                loaded = self._load(block)
-                for array in loaded[:2]:
-                    array.flags.writeable = False
-                if self._cached:
-                    self._cache[position] = loaded
-            if len(loaded[1]):
-                yield loaded
+        yield from self.real_blocks()
+        for position in range(self._n_real_blocks, len(self._plan)):
+            yield from self._block(position, keep=self._cached)
 
-    def _load(self, block: RealBlock | SyntheticBlock) -> Block:
-        if isinstance(block, RealBlock):
-            return self._load_real(block)
-        return self._load_synthetic(block)
+    def real_blocks(self) -> Iterator[Block]:
+        """Yield the blocks of real rows alone."""
+        for position in range(self._n_real_blocks):
+            yield from self._block(position, keep=self._real_cached)
 
-    def _load_real(self, block: RealBlock) -> Block:
+    def why_not_combined(self, n_columns: int) -> str:
+        """Return why a pass has to make its synthetic rows, "" where `combined` is enough, or there are none.
+
+        Parameters
+        ----------
+        n_columns : int
+            Logits of a row, of all heads that are trained together.
+        """
+        if not self.n_synthetic:
+            return ""
+        if not self._combine:
+            return "asked for"
+        return why_not_combined(self._sampler, self._rows, self._targets, n_columns)
+
+    def combined(self, n_columns: int) -> CombinedRows | None:
+        """Return the synthetic rows of a pass as sums; None where they have to be made, or there are none.
+
+        The real rows among the atoms are all of those of `real_blocks`, in that order, where they are cached; else
+        those that are needed.
+        """
+        if not self.n_synthetic or self.why_not_combined(n_columns):
+            return None
+        if self._combined is None:
+            assert isinstance(self._sampler, AffineSampler)
+            positions = np.flatnonzero(self._rows.labels != UNLABELLED) if self._real_cached else None
+            self._combined = combined_rows(
+                self._sampler, self._targets, seed=self._seed, epoch=self._epoch, positions=positions
+            )
+        return self._combined
+
+    def _block(self, position: int, *, keep: bool) -> Iterator[Block]:
+        loaded = self._cache[position]
+        if loaded is None:
+            if not keep and self._buffer is None:
+                self._buffer = np.empty((self._largest, self.n_features), np.float32)
+            block, buffer = self._plan[position], None if keep else self._buffer
+            if isinstance(block, RealBlock):
+                loaded = self._load_real(block, buffer)
+            else:
+                loaded = self._load_synthetic(block, buffer)
+            for array in loaded[:2]:
+                array.flags.writeable = False
+            if keep:
+                self._cache[position] = loaded
+        if len(loaded[1]):
+            yield loaded
+
+    def _load_real(self, block: RealBlock, buffer: FloatArray | None) -> Block:
         labels = self._rows.labels[block.start : block.stop]
-        X = self._rows.read(block.start, block.stop, out=self._out(block.stop - block.start))
+        X = self._rows.read(block.start, block.stop, out=_start(buffer, block.stop - block.start))
         weights = None if self._weights is None else self._weights[block.start : block.stop]
         known = labels != UNLABELLED
         if known.all():
@@ -233,8 +289,8 @@ class TrainingStream:
             return X, labels, None
         return X, labels, np.concatenate([self._weights[real], np.ones(n - len(real), np.float32)])
 
-    def _load_synthetic(self, block: SyntheticBlock) -> Block:
-        X = self._out(block.n_rows)
+    def _load_synthetic(self, block: SyntheticBlock, buffer: FloatArray | None) -> Block:
+        X = _start(buffer, block.n_rows)
         if X is None:
             X = np.empty((block.n_rows, self.n_features), np.float32)
         labels = np.empty(block.n_rows, np.int64)
@@ -260,8 +316,9 @@ class TrainingStream:
             labels[at : at + n] = piece.class_id
             at += n
 
-    def _out(self, n: int) -> FloatArray | None:
-        return None if self._buffer is None else self._buffer[:n]
+
+def _start(buffer: FloatArray | None, n: int) -> FloatArray | None:
+    return None if buffer is None else buffer[:n]
 
 
 def _checked_targets(sampler: Sampler | None, targets: IntArray | None, n_classes: int) -> IntArray:

@@ -17,14 +17,13 @@ from ltstore.errors import ConfigError, DataError
 from ltstore.sources.listing import read_class_names
 from ltstore.sources.record import source_record
 from ltstore.storage import Place, open_location
-from ltstore.store import SplitWriter, Store, is_store, open_or_create_store, open_store, plan_shards
+from ltstore.store import SplitWriter, Store, is_store, open_or_create_store, open_store
 from ltstore.transfer.columns import resolve_labels
 from ltstore.transfer.digest import source_digest
 from ltstore.transfer.layouts import Foreign, Wanted, open_foreign
 from ltstore.transfer.parts import JoinedParts
 from ltstore.types import UNLABELLED, EncoderIdentity, IntArray, Progress, no_progress
 
-MAX_SHARD_BYTES = 1 << 29
 UNIT_NORM_TOLERANCE = 0.01  # float16 of a few thousand features stays well inside
 _CHECKED_ROWS = 256
 _WRITERS = 4  # SHA-256 and the copy keep two cores busy while the others wait for the disk
@@ -179,8 +178,6 @@ def import_embeddings(
         dtype = existing.split(split, allow_incomplete=True).dtype
     stored, reason = resolve_dtype(found.rows.dtype, dtype)
     digest = _digest(found, y)
-    if rows_per_shard == "auto":
-        rows_per_shard = _shard_rows(found.rows.n_rows, found.rows.n_features * np.dtype(stored).itemsize)
     store = open_or_create_store(path, encoder=identity, class_names=names)
     if store.class_names != names:
         raise ConfigError(f"{path} has just been made by another process with other classes: import again")
@@ -332,16 +329,6 @@ def _check_unit_norm(rows: JoinedParts) -> None:
                 f"row {row} of {part.where} has norm {norms[row]:.6g}, but rows are said to have unit norm: "
                 "import them as not normalized"
             )
-
-
-def _shard_rows(n_rows: int, row_bytes: int) -> int | str:
-    """The usual plan, with smaller shards where rows are so wide that one would not fit in memory."""
-    rows = plan_shards(n_rows).rows_per_shard
-    if rows * row_bytes <= MAX_SHARD_BYTES:
-        return "auto"
-    while rows > 1024 and rows * row_bytes > MAX_SHARD_BYTES:
-        rows //= 2
-    return rows
 
 
 def _write_pending(found: Foreign, labels: IntArray, writer: SplitWriter, progress: Progress) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -75,6 +75,8 @@ def sample(
     donors_by: str = "means",
     seed: int = 0,
     dtype: str = "float16",
+    n_workers: int | str = "auto",
+    planned: Callable[[int], None] = lambda n_rows: None,
     progress: Progress = no_progress,
 ) -> SampleResult:
     """Write synthetic rows, with their parents and donors, into the store's synthetic/NAME.
@@ -87,6 +89,10 @@ def sample(
         At most this many synthetic rows per real row of a class.
     donors_by : {"means", "index"}
         How donors are found, see `Selection.donors`.
+    n_workers : int or "auto"
+        Threads that draw; the rows do not depend on it.
+    planned : callable
+        Told, before the first row is drawn, how many are to be.
 
     Raises
     ------
@@ -117,7 +123,8 @@ def sample(
         settings=recorded,
         synthetic=True,
     ) as writer:
-        materialize(fitted, targets, writer, seed=seed, progress=progress)
+        planned(sum(stop - start for start, stop in map(writer.plan.shard_range, writer.pending)))
+        materialize(fitted, targets, writer, seed=seed, n_workers=n_workers, progress=progress)
     return SampleResult(
         name=name,
         sampler=fitted.name,

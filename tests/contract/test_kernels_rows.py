@@ -98,6 +98,23 @@ def test_copying_equals_the_naive_line(loops, n, n_features, stored, unit):
     assert (guarded[[0, -1]] == 7).all()
 
 
+def test_singles_are_narrowed_as_numpy_does(loops):
+    halves = np.arange(1 << 15, dtype=np.uint16).view(np.float16)
+    finite = halves[np.isfinite(halves)].astype(np.float32)
+    between = (finite[1:] + finite[:-1]) / 2  # ties go to the even one
+    near = np.concatenate([finite, between, np.nextafter(between, 9e9), np.nextafter(between, -9e9)])
+    odd = np.array([1e-45, 65519.996, 65520, 1e30, np.inf, np.nan], np.float32)
+    X = np.concatenate([near, odd, -near, -odd]).reshape(2, -1)
+    guarded = np.full((4, X.shape[1]), 7, np.float16)
+    copy_rows(X, guarded[1:-1])
+    with np.errstate(over="ignore"):
+        expected = X.astype(np.float16)
+    not_nan = ~np.isnan(X)
+    np.testing.assert_array_equal(bits(guarded[1:-1])[not_nan], bits(expected)[not_nan])
+    assert np.isnan(guarded[1:-1][~not_nan]).all()
+    assert (guarded[[0, -1]] == 7).all()
+
+
 @pytest.mark.parametrize("n", ROWS)
 @pytest.mark.parametrize("n_features", FEATURES)
 @pytest.mark.parametrize("stored", ["<f2", "<f4"])

@@ -9,12 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from ltstore.errors import ConfigError, DataError
 from ltstore.rows import ArrayRows
-from ltstore.sampling import SAMPLERS
-from support.samplers import ready
+from ltstore.sampling import AffineSampler
+from support.samplers import AFFINE, VARIANTS, ready
 from support.tail_rows import fitted, made_rows
 
-everyone = pytest.mark.parametrize("name", SAMPLERS)
+everyone = pytest.mark.parametrize("name", VARIANTS)
 
 
 def fit(name, rows, rank=3):
@@ -86,9 +87,10 @@ def test_parents_are_real_rows_and_donors_are_classes_that_may_lend(name):
         used = got.donor_ids[got.donor_ids >= 0]
         assert donors.head[used].all()
         assert c not in used
-        # A parent is a row of the class itself, or of a class that lent.
-        known = got.parent_ids >= 0
-        owner = rows.labels[np.searchsorted(rows.row_ids, got.parent_ids[known])]
+        # A parent is a row of the class itself, or of a class that lent; only noise may be of any class.
+        parents = got.parent_ids[:, :1] if "of residuals" in name else got.parent_ids
+        known = parents >= 0
+        owner = rows.labels[np.searchsorted(rows.row_ids, parents[known])]
         lent = np.broadcast_to(np.arange(200)[:, None], known.shape)[known]
         assert ((owner == c) | (got.donor_ids[lent] == owner[:, None]).any(axis=1)).all()
 
@@ -152,3 +154,27 @@ def test_unlabelled_rows_take_no_part(name):
     a, b = (fit(name, rows).sample(2, 0, 50, seed=0) for rows in (made, mixed))
     np.testing.assert_allclose(a.X, b.X, rtol=1e-5, atol=1e-5)
     np.testing.assert_array_equal(a.parent_ids, b.parent_ids)
+
+
+@pytest.mark.parametrize("name", AFFINE)
+@pytest.mark.parametrize("normalize", [False, True])
+def test_what_is_affine_says_of_what_it_is_a_sum(name, normalize):
+    rows = made_rows(normalize=normalize)
+    sampler = fit(name, rows)
+    assert isinstance(sampler, AffineSampler)
+    assert sampler.affine
+    real = rows.read(0, rows.n_samples).astype(np.float64)
+    for c in range(4):
+        made = sampler.sample(c, 5, 60, seed=1, epoch=2)
+        terms = sampler.combine(c, 5, 60, seed=1, epoch=2)
+        X = np.einsum("np,npd->nd", terms.row_factors, real[terms.positions])
+        X += np.einsum("nq,nqd->nd", terms.vector_factors, sampler.vectors[terms.vectors])
+        np.testing.assert_allclose(made.X, X, atol=2e-6 * max(1, np.abs(X).max()))
+        np.testing.assert_array_equal(made.parent_ids, terms.parent_ids)
+    with pytest.raises(DataError, match="has not been fitted"):
+        ready(name, rows).combine(0, 0, 1, seed=0)
+
+
+def test_gaussian_noise_is_no_sum():
+    with pytest.raises(ConfigError, match="use noise=residuals"):
+        fit("kde", made_rows()).combine(0, 0, 1, seed=0)

@@ -25,7 +25,7 @@ from ltstore.errors import (
     StoreWriteError,
 )
 from ltstore.sources import open_source
-from ltstore.store import SplitWriter, Store, open_store
+from ltstore.store import SplitWriter, open_store
 from ltstore.types import ByteArray, FloatArray, RowStatus
 from support.images import ArraySource, SumEncoder, array_source, class_tree, corrupt
 
@@ -178,30 +178,6 @@ def test_bad_sizes_create_nothing(tmp_path: Path) -> None:
         with pytest.raises(ConfigError):
             ingest(array_source(3), SumEncoder(), tmp_path / "s", **{"split": "train", **wrong})  # type: ignore[arg-type]
     assert not (tmp_path / "s").exists()
-
-
-@pytest.mark.parametrize("limit, expected", [(3000 * 192, 2048), (1024 * 192, 1024), (100 * 192, 100)])
-def test_shards_of_wide_rows_are_shorter(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, expected: int
-) -> None:
-    source = array_source(40_000)  # 192 bytes a row, 4,096 rows a shard
-    encoder = PixelEncoder(4, 4)
-    begin = Store.begin_split
-    asked: list[object] = []
-
-    def noting(self: Store, name: str, **plan: Any) -> Any:
-        asked.append(plan["rows_per_shard"])
-        raise StoreWriteError("enough")
-
-    monkeypatch.setattr(Store, "begin_split", noting)
-    monkeypatch.setattr(sys.modules["ltstore.encode.ingest"], "SHARD_BYTES", limit)
-    with pytest.raises(StoreWriteError, match="enough"):
-        ingest(source, encoder, tmp_path / "s", "train")
-    assert asked == [expected]
-    begin(open_store(tmp_path / "s"), "train", n_rows=40_000, source_digest=source.digest).close()
-    with pytest.raises(StoreWriteError, match="enough"):
-        ingest(source, encoder, tmp_path / "s", "train")
-    assert asked == [expected, "auto"]
 
 
 def test_labels_follow_the_stores_class_names(tmp_path: Path) -> None:

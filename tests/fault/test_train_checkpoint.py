@@ -18,7 +18,9 @@ import pytest
 from ltstore import atomic
 from ltstore.errors import ConfigError, LtstoreError, ModelFormatError, PlanMismatchError, StoreExistsError
 from ltstore.linear import Checkpointing, MinibatchSettings, TrainSettings, train_linear
+from ltstore.neighbors import class_donors
 from ltstore.rows import ArrayRows
+from ltstore.sampling import make_sampler
 from ltstore.stats import class_moments
 from ltstore.stream import TrainingStream
 from support.made_sampler import MadeSampler
@@ -119,6 +121,39 @@ def test_a_run_killed_again_and_again_ends_in_the_same_bits(tmp_path, name):
         same(result, whole)
         return
     pytest.fail("no attempt came to the end")
+
+
+@pytest.mark.parametrize("cache_bytes", [1 << 30, 0])
+def test_a_run_on_sums_of_real_rows_ends_in_the_same_bits(tmp_path, cache_bytes):
+    def run(directory, kill_after=None, cache_bytes=cache_bytes):
+        sampler = make_sampler("smote").fit(ROWS, MOMENTS, class_donors(MOMENTS.means, MOMENTS.counts))
+        stream = TrainingStream(
+            ROWS, sampler=sampler, targets=np.full(C, 20), block_rows=50, cache_bytes=cache_bytes
+        )
+        assert stream.combined(C) is not None
+        passes = []
+
+        def on_pass(done):
+            passes.append(done)
+            if len(passes) == kill_after:
+                raise KilledError
+
+        return train_linear(
+            stream,
+            TrainSettings(l2=1e-3),
+            MOMENTS,
+            encoder=ROWS.encoder,
+            checkpoint=Checkpointing(directory=directory, every_passes=1),
+            on_pass=on_pass,
+        )
+
+    whole = run(tmp_path / "whole")
+    for kill_after in (1, 4, 7):
+        with pytest.raises(KilledError):
+            run(tmp_path / str(kill_after), kill_after)
+        with pytest.raises(PlanMismatchError, match="real_cached"):
+            run(tmp_path / str(kill_after), cache_bytes=0 if cache_bytes else 1 << 30)
+        same(run(tmp_path / str(kill_after)), whole)
 
 
 def test_only_so_often(tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from ltstore.neighbors import class_donors
 from ltstore.rows import ArrayRows
 from ltstore.sampling import SAMPLERS, BaseSampler, materialize, read_synthetic, synthetic_blocks
 from ltstore.stats import class_moments
-from support.samplers import ready
+from support.samplers import VARIANTS, ready
 
 COUNTS = (12, 5, 1, 0)
 
@@ -29,8 +29,8 @@ def _fitted(name: str) -> BaseSampler:
     return ready(name, rows).fit(rows, moments, class_donors(moments.means, moments.counts))
 
 
-FITTED = {name: _fitted(name) for name in SAMPLERS}
-NAMES = st.sampled_from(sorted(SAMPLERS))
+FITTED = {name: _fitted(name) for name in VARIANTS}
+NAMES = st.sampled_from(sorted(VARIANTS))
 
 
 @given(NAMES, st.integers(0, 2), st.lists(st.integers(0, 40), min_size=2, max_size=5), st.integers(0, 2**40))

@@ -43,6 +43,14 @@ def test_auto_is_a_power_of_two_within_its_bounds(n_rows: int) -> None:
 
 
 @pytest.mark.parametrize(
+    "n_features, expected", [(1024, 65536), (1025, 32768), (4096, 16384), (1 << 20, 64), (1 << 30, 1)]
+)
+def test_shards_of_wide_rows_are_shorter(n_features: int, expected: int) -> None:
+    plan = plan_shards(10_000_000 if n_features < 1 << 20 else 50_000, n_features=n_features)
+    assert (plan.rows_per_shard, plan.chunk_rows) == (expected, min(expected, 1024))
+
+
+@pytest.mark.parametrize(
     "n_rows, rows_per_shard, message",
     [
         (-1, "auto", "n_rows"),

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ltstore.rng import row_normals
+from ltstore.kernels.normals import normal_rows
+from ltstore.rng import row_key
 from ltstore.types import SyntheticRows
 
 
@@ -27,7 +28,7 @@ class MadeSampler:
 
     def sample(self, class_id, start, stop, *, seed, epoch=0):
         self.calls += 1
-        noise = row_normals(seed, "test.made", class_id, epoch, start, stop, self.centers.shape[1])
+        noise = normal_rows(row_key(seed, "test.made", class_id, epoch), start, stop, self.centers.shape[1])
         n = stop - start
         return SyntheticRows(
             X=(self.centers[class_id] + self.spread * noise).astype(np.float32),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ltstore.sampling import BaseSampler, make_sampler
+from ltstore.sampling import SAMPLERS, BaseSampler, make_sampler
 from ltstore.types import Rows
 
 _FILES = tempfile.TemporaryDirectory(prefix="ltstore-test-")
@@ -21,8 +22,28 @@ def text_vectors(n_classes: int, n_features: int) -> Path:
     return path
 
 
-def ready(name: str, rows: Rows) -> BaseSampler:
-    """Return the sampler with default settings, and text vectors if it cannot do without."""
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    **{name: (name, {}) for name in SAMPLERS},
+    "neighbor-gauss of residuals": ("neighbor-gauss", {"noise": "residuals"}),
+    "kde of residuals": ("kde", {"noise": "residuals", "terms": 1}),
+    "spherical smote": ("smote", {"spherical": True}),
+}
+"""Every sampler with default settings, and those settings that draw in another way."""
+
+AFFINE = (
+    "duplicate",
+    "smote",
+    "spherical smote",
+    "residual-transfer",
+    "kde of residuals",
+    "neighbor-gauss of residuals",
+)
+"""Those whose rows are sums of real rows."""
+
+
+def ready(variant: str, rows: Rows) -> BaseSampler:
+    """Return the sampler, with text vectors if it cannot do without."""
+    name, settings = VARIANTS[variant]
     if name != "text":
-        return make_sampler(name)
+        return make_sampler(name, **settings)
     return make_sampler(name, vectors=str(text_vectors(len(rows.class_names), rows.n_features)))

@@ -7,7 +7,9 @@ import pytest
 
 from ltstore.linear import MinibatchSettings, TrainSettings, train_linear
 from ltstore.linear.problem import Problem
+from ltstore.neighbors import class_donors
 from ltstore.rows import ArrayRows
+from ltstore.sampling import make_sampler
 from ltstore.stats import class_moments
 from ltstore.stream import TrainingStream, iter_shuffled
 from support.made_sampler import MadeSampler
@@ -199,6 +201,13 @@ def test_the_learning_rate_falls_to_zero_along_a_cosine():
         "batch_size": 64,
         "schedule": "cosine",
     }
+
+
+def test_synthetic_rows_that_are_sums_are_made_in_minibatches_and_the_record_says_so():
+    sampler = make_sampler("smote").fit(ROWS, MOMENTS, class_donors(MOMENTS.means, MOMENTS.counts))
+    stream = TrainingStream(ROWS, sampler=sampler, targets=np.full(C, 30), seed=3)
+    found = train(stream, {"solver": "adam"}, epochs=2).model.record["settings"]
+    assert found["synthesis"] == "rows are made: in minibatches they always are"
 
 
 def test_the_best_epoch_is_kept():

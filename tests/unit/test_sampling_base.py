@@ -86,7 +86,16 @@ def test_names_and_settings() -> None:
     }
     sampler = make_sampler("neighbor-gauss", pull=0.25)
     assert sampler.settings["pull"] == 0.25
-    assert set(sampler.settings) == {"anchor", "nu", "donor_share", "pull", "pull_rows", "spread"}
+    assert set(sampler.settings) == {
+        "anchor",
+        "nu",
+        "donor_share",
+        "pull",
+        "pull_rows",
+        "spread",
+        "noise",
+        "terms",
+    }
     with pytest.raises(ConfigError, match="did you mean 'neighbor-gauss'"):
         make_sampler("neighbour-gauss")
     with pytest.raises(ConfigError, match="did you mean 'pull_rows'"):

@@ -58,16 +58,28 @@ def law(
         mean = mu + s.pull * s.pull_rows / (s.pull_rows + n) * (toward - mu)
     else:
         mean = mu
-    shrunk = low_rank(moments, (scatter + s.nu * target) / (n - 1 + s.nu))
+    shrunk = (scatter + s.nu * target) / (n - 1 + s.nu)
+    if s.noise == "gauss":
+        shrunk = low_rank(moments, shrunk)
     noise = s.spread**2 * (1 - s.anchor**2 * (n - 1) / n)
     return mean, s.anchor**2 * scatter / n + noise * shrunk
 
 
 @pytest.mark.parametrize("c", range(4))
 @pytest.mark.parametrize("anchor", [0.0, 0.7, 1.0])
-def test_mean_and_covariance(c: int, anchor: float) -> None:
+@pytest.mark.parametrize(
+    "noise", [{"noise": "gauss"}, {"noise": "residuals", "terms": 1}, {"noise": "residuals"}]
+)
+def test_mean_and_covariance(c: int, anchor: float, noise: dict[str, Any]) -> None:
     rows = made_rows()
-    settings = {"anchor": anchor, "nu": 8.0, "donor_share": 0.6, "pull": 0.4, "pull_rows": 10.0, "spread": 1.2}
+    settings = noise | {
+        "anchor": anchor,
+        "nu": 8.0,
+        "donor_share": 0.6,
+        "pull": 0.4,
+        "pull_rows": 10.0,
+        "spread": 1.2,
+    }
     sampler, moments, donors = fitted(rows, **settings)
     X = sampler.sample(c, 0, DRAWS, seed=1).X.astype(np.float64)
     mean, covariance = law(rows, moments, donors, c, NeighborGaussSettings(**settings))

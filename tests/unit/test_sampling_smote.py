@@ -81,7 +81,8 @@ def test_spherical_goes_along_the_great_circle_at_even_speed():
 def test_spherical_of_other_norms_of_equal_and_of_opposite_rows():
     start = np.array([[2.0, 0.0], [1.0, 1.0], [1.0, 0.0], [0.0, 0.0]])
     end = np.array([[0.0, 4.0], [1.0, 1.0], [-1.0, 0.0], [1.0, 0.0]])
-    half = smote._slerp(start, end, np.full((4, 1), 0.5))
+    factors = smote._slerp(start, end, np.full(4, 0.5))
+    half = factors[:, :1] * start + factors[:, 1:] * end
     np.testing.assert_allclose(half[0], [3 / np.sqrt(2)] * 2, atol=1e-12)
     np.testing.assert_allclose(half[1], [1.0, 1.0], atol=1e-12)
     np.testing.assert_allclose(half[2], [0.0, 0.0], atol=1e-12)

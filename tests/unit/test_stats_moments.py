@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import textwrap
+
 import numpy as np
 import pytest
 
@@ -83,3 +87,61 @@ def test_progress_counts_both_passes() -> None:
     seen: list[int] = []
     class_moments(made_rows(), block_rows=10, progress=lambda n, seconds: seen.append(n))
     assert sum(seen) == 2 * 65
+
+
+MANY_CLASSES = """
+    import resource, sys
+    import numpy as np
+    from ltstore.kernels.normals import normal_rows
+    from ltstore.neighbors import class_donors
+    from ltstore.rows import ArrayRows, normalize_rows
+    from ltstore.sampling import make_sampler
+    from ltstore.stats import class_moments
+
+    C, D, N = 8142, 768, int(sys.argv[1])
+
+    class Made(ArrayRows):  # rows of a key, never all in memory
+        def __init__(self):
+            super().__init__(np.zeros((1, D), np.float32), normalize=True)
+            share = np.geomspace(500, 1, C)
+            counts = 2 + ((N - 2 * C) * share / share.sum()).astype(int)
+            self._labels = np.repeat(np.arange(C), counts)
+            self._class_names = tuple(map(str, range(C)))
+            self._row_ids = np.arange(len(self._labels))
+            self._centers = normal_rows((1, 2, 3), 0, C, D)
+
+        n_samples = property(lambda self: len(self._labels))
+
+        def read(self, start, stop, out=None):
+            X = normal_rows((4, 5, 6), start, stop, D) + self._centers[self._labels[start:stop]]
+            X = normalize_rows(np.ascontiguousarray(X, np.float32))
+            if out is None:
+                return X
+            out[...] = X
+            return out
+
+        def take(self, positions, out=None):
+            return np.concatenate([self.read(i, i + 1) for i in positions.tolist()])
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    rows = Made()
+    moments = class_moments(rows)
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    donors = class_donors(moments.means, moments.counts)
+    made = make_sampler("neighbor-gauss").fit(rows, moments, donors).sample(C - 1, 0, 64, seed=0)
+    assert np.isfinite(made.X).all() and moments.counts.sum() == rows.n_samples
+    print(after * 1024, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+@pytest.mark.parametrize("n_rows", [20_000, pytest.param(437_513, marks=pytest.mark.stress)])
+def test_eight_thousand_classes_take_less_than_two_gigabytes(n_rows: int) -> None:
+    found = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(MANY_CLASSES), str(n_rows)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    moments, all_of_it = map(int, found.stdout.split())
+    assert moments < 1e9
+    assert all_of_it < 2e9
