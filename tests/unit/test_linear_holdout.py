@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.special import logsumexp
 
 from ltstore.errors import ConfigError, DataError, EncoderMismatchError
 from ltstore.linear import TrainSettings, train_linear
+from ltstore.linear.problem import Problem
 from ltstore.rows import ArrayRows
 from ltstore.stats import class_moments
 from ltstore.stream import TrainingStream
@@ -24,6 +26,7 @@ def made(counts, seed, spread=1.1, **options):
 
 
 ROWS, HELD = made(COUNTS, 0), made((20,) * 5, 1)
+MOMENTS = class_moments(ROWS)
 
 
 def train(holdout=HELD, rows=ROWS, **settings):
@@ -107,6 +110,20 @@ def test_every_start_ends_at_one_minimum(init, loss):
     assert np.abs(warm.model.predict_proba(X) - exact.model.predict_proba(X)).max() < 5e-3
     assert warm.model.record["settings"]["init"] == init
     assert exact.model.record["settings"]["init"] == "zero"
+
+
+@pytest.mark.parametrize("init", ["means", "gda", "ridge"])
+def test_a_start_has_logits_of_the_size_that_explains_the_rows(init):
+    problem = Problem(TrainingStream(ROWS), TrainSettings(init=init), MOMENTS)
+    start = problem.start()
+    X, y = ROWS.read(0, ROWS.n_samples).astype(np.float64), ROWS.labels
+    logits = (X - problem.objective.center) @ start[:, :-1].T + start[:, -1]
+    weights = 1.0 / np.array(COUNTS)[y]
+
+    def loss(t):
+        return weights @ (logsumexp(t * logits, axis=1) - t * logits[np.arange(len(y)), y])
+
+    assert loss(1.0) < min(loss(0.95), loss(1.05))
 
 
 @pytest.mark.parametrize("init", ["means", "gda", "ridge"])
