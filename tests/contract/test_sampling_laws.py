@@ -1,4 +1,4 @@
-"""What every sampler of the registry owes: norms, independence, parents, donors, and no accident at the edges."""
+"""What every sampler owes, with a judge over it too: norms, independence, parents, donors, no accident at the edges."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 
 from ltstore.rows import ArrayRows
-from ltstore.sampling import SAMPLERS
-from support.samplers import ready
+from support.samplers import EVERY, ready
 from support.tail_rows import fitted, made_rows
 
-everyone = pytest.mark.parametrize("name", SAMPLERS)
+everyone = pytest.mark.parametrize("name", EVERY)
 
 
 def fit(name, rows, rank=3):

@@ -1,4 +1,4 @@
-"""Every sampler of the registry, ready to be fitted: those that need a file get one."""
+"""Every sampler of the registry, and some with a judge over them, ready to be fitted; a file for those that need one."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ltstore.sampling import BaseSampler, make_sampler
+from ltstore.linear import gda
+from ltstore.sampling import SAMPLERS, AcceptingSampler, BaseSampler, LinearJudge, NearestJudge, make_sampler
 from ltstore.types import Rows
+
+ACCEPTING = ("neighbor-gauss, gda", "kde, nearest", "smote, gda", "vmf, nearest")
+"""A sampler, and the judge of its rows."""
+EVERY = (*SAMPLERS, *ACCEPTING)
 
 _FILES = tempfile.TemporaryDirectory(prefix="ltstore-test-")
 
@@ -22,7 +27,12 @@ def text_vectors(n_classes: int, n_features: int) -> Path:
 
 
 def ready(name: str, rows: Rows) -> BaseSampler:
-    """Return the sampler with default settings, and text vectors if it cannot do without."""
+    """Return the sampler with default settings, its judge, and text vectors if it cannot do without."""
+    name, _, judge = name.partition(", ")
+    if judge:
+        return AcceptingSampler(
+            ready(name, rows), LinearJudge("gda", gda) if judge == "gda" else NearestJudge(3), max_draws=3
+        )
     if name != "text":
         return make_sampler(name)
     return make_sampler(name, vectors=str(text_vectors(len(rows.class_names), rows.n_features)))
