@@ -1,7 +1,7 @@
 """Whether made rows vary as much as real ones, by the same shares, and in the same directions.
 
 All take (n, D) real and (m, D) made rows of any float type, each centred at its own mean; NaN where the real rows
-do not vary (fewer than two, or all equal). Cost: one singular value decomposition of each.
+do not vary (fewer than two, or all equal). Cost: the eigenvalues of one min(n, D) square matrix of each.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import numpy as np
 from ltstore.types import DoubleArray, FloatArray
 
 RANK = 5
+_ROUNDING = 1e-12
 
 
 def variance_ratio(real: FloatArray, made: FloatArray) -> float:
@@ -53,6 +54,14 @@ def _variances(X: FloatArray) -> tuple[DoubleArray, DoubleArray]:
     rows = np.asarray(X, np.float64)
     if len(rows) < 2:
         return np.zeros(1), np.zeros((1, rows.shape[1]))
-    _, values, directions = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)
-    floor = len(rows) * np.finfo(np.float32).eps * np.abs(rows).max(initial=0.0)
-    return np.where(values > floor, values, 0.0) ** 2 / (len(rows) - 1), directions
+    rows = rows - rows.mean(axis=0)
+    # Of the smaller Gram matrix: for 25 rows of 1,280 features some hundred times faster than the rows' own SVD.
+    wide = rows.shape[0] <= rows.shape[1]
+    values, vectors = np.linalg.eigh(rows @ rows.T if wide else rows.T @ rows)
+    values, vectors = values[::-1], vectors[:, ::-1].T
+    noise = len(rows) * np.finfo(np.float32).eps * np.abs(np.asarray(X)).max(initial=0.0)
+    values = np.where(values > max(noise**2, _ROUNDING * values.max()), values, 0.0)
+    if wide:
+        roots = np.sqrt(values)[:, None]
+        vectors = np.divide(vectors @ rows, roots, out=np.zeros_like(rows), where=roots > 0)
+    return values / (len(rows) - 1), vectors

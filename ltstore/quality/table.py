@@ -57,6 +57,7 @@ class ClassTable:
             "averages_of_real": self.averages(real=True),
             "n_classes": self.n_classes,
             "n_skipped": self.n_skipped,
+            "measures": list(self.values),
             "counts": self.counts.tolist(),
             "n_rows": self.n_rows.tolist(),
             "values": {name: _plain(column) for name, column in self.values.items()},
@@ -68,7 +69,7 @@ class ClassTable:
         """Return the table; ConfigError where it is none."""
         try:
             columns = [
-                {str(name): np.array(column, np.float64) for name, column in data[kind].items()}
+                {str(name): np.array(data[kind][name], np.float64) for name in data["measures"]}
                 for kind in ("values", "real")
             ]
             counts, n_rows = (np.array(data[name], np.int64) for name in ("counts", "n_rows"))

@@ -1,4 +1,4 @@
-"""Every sampler of the registry, and some with a judge over them, ready to be fitted; a file for those that need one."""
+"""Every sampler of the registry, and some with a judge over them, ready to be fitted; with a file if they need one."""
 
 from __future__ import annotations
 
