@@ -37,12 +37,15 @@ def test_a_rotation_keeps_the_spectrum_and_loses_the_subspace():
     assert subspace_capture(X, turned, rank=2) < 0.7
 
 
-def test_they_are_their_formulas():
-    made = (RNG.normal(size=(50, 8)) * np.linspace(1, 2, 8)).astype(np.float32)
+@pytest.mark.parametrize("n, m", [(60, 50), (7, 6), (6, 40)])
+def test_they_are_their_formulas(n, m):
+    """With more rows than features, and fewer."""
+    made = (RNG.normal(size=(m, 8)) * np.linspace(1, 2, 8)).astype(np.float32)
+    X = (RNG.normal(size=(n, 8)) * np.linspace(3, 0.2, 8)).astype(np.float32)
     S, T = np.cov(X.T.astype(float)), np.cov(made.T.astype(float))
     p, q = (np.sort(np.linalg.eigvalsh(each))[::-1] for each in (S, T))
     U = np.linalg.eigh(T)[1][:, ::-1][:, :3]
-    assert variance_ratio(X, made) == pytest.approx(np.trace(T) / np.trace(S))
+    assert variance_ratio(X, made) == pytest.approx(np.trace(T) / np.trace(S), rel=1e-9)
     assert spectrum_overlap(X, made) == pytest.approx(np.minimum(p / p.sum(), q / q.sum()).sum())
     assert spectrum_overlap(X, made) == pytest.approx(1 - np.abs(p / p.sum() - q / q.sum()).sum() / 2)
     assert subspace_capture(X, made, 3) == pytest.approx(np.trace(U.T @ S @ U) / p[:3].sum())

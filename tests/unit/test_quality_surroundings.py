@@ -59,7 +59,7 @@ def test_the_only_row_of_a_class():
 
 def test_a_parent_named_twice_or_of_another_class_is_not_counted_as_lost():
     """Two parents that are one row leave the class n - 1 rows; a donor's row leaves it all of them."""
-    assert look([1.0], [0], [[5, 5]], k=5).purity.tolist() == [1]
+    assert look([10.1], [1], [[9, 9]], k=5).purity.tolist() == [1]
     assert look([1.0], [0], [[9, -1]], k=5).purity.tolist() == [1]
 
 
