@@ -106,7 +106,8 @@ class AcceptingSampler(BaseSampler):
                 nth = run - low
                 X[run], parent_ids[run] = again.X[nth], again.parent_ids[nth]
                 donor_ids[run] = again.donor_ids[nth]
-                attempts[run] = np.where(self._judge(again.X[nth], class_id), attempt + 1, 0)
+            if len(waiting):
+                attempts[waiting] = np.where(self._judge(X[waiting], class_id), attempt + 1, 0)
         return SyntheticRows(X=X, labels=made.labels, parent_ids=parent_ids, donor_ids=donor_ids), attempts
 
     def _fit(self, moments: Moments, donors: Donors) -> None:
