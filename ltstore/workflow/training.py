@@ -24,7 +24,7 @@ from ltstore.store import Store
 from ltstore.stream import TrainingStream
 from ltstore.types import IntArray, Progress, Sampler, no_progress
 from ltstore.workflow.backtesting import backtest
-from ltstore.workflow.sampling import StoredSampler, fit_sampler, plan_targets
+from ltstore.workflow.sampling import StoredSampler, fit_sampler, plan_targets, rates_of
 from ltstore.workflow.selection import Selection, select
 
 _log = logging.getLogger(__name__)
@@ -83,6 +83,7 @@ def train(
     per_class: int | None = None,
     max_ratio: float | None = None,
     donors_by: str = "means",
+    accept: str = "none",
     settings: TrainSettings | None = None,
     out: Path | str | None = None,
     force: bool = False,
@@ -100,7 +101,7 @@ def train(
     sampler : str
         "none", "auto" (what `backtest` of these rows chooses; settings then give penalty, solver and seed), or a
         sampler whose rows fill every class up to the largest one (or `per_class` rows each).
-    sampler_settings, per_class, max_ratio, donors_by
+    sampler_settings, per_class, max_ratio, donors_by, accept
         Of the sampler, as in `ltstore.workflow.sample`; refused without one.
     synthetic : str, optional
         Use this materialised set (see `ltstore.workflow.sample`) in place of a sampler.
@@ -115,7 +116,9 @@ def train(
     ------
     ConfigError, DataError, StoreNotFoundError, StoreExistsError, IncompleteStoreError, StoreWriteError
     """
-    _check_settings(head, sampler, sampler_settings, synthetic, per_class, max_ratio, donors_by, settings)
+    _check_settings(
+        head, sampler, sampler_settings, synthetic, per_class, max_ratio, donors_by, accept, settings
+    )
     if out is not None:
         check_replaceable(Path(out).absolute())
         if Path(out).exists() and not force:
@@ -136,6 +139,7 @@ def train(
             synthetic=synthetic,
             per_class=per_class,
             max_ratio=max_ratio,
+            accept=accept,
             settings=settings or TrainSettings(),
         )
     record = dict(result.model.record)
@@ -169,6 +173,7 @@ def _fit(
     synthetic: str | None = None,
     per_class: int | None = None,
     max_ratio: float | None = None,
+    accept: str = "none",
     progress: Progress = no_progress,
 ) -> tuple[TrainResult, IntArray, dict[str, Any]]:
     """Return a head, the (C,) synthetic rows it was trained with, and what the record says of them."""
@@ -195,9 +200,12 @@ def _fit(
         used, targets = stored, stored.targets
         source |= {"synthetic": synthetic, "synthetic_digest": stored.digest}
     elif sampler != "none":
-        used = fit_sampler(selection, sampler, sampler_settings, donors_by=donors_by)
-        targets = plan_targets(selection, per_class, max_ratio)
-        source |= {"donors_by": donors_by}
+        fitted = fit_sampler(selection, sampler, sampler_settings, donors_by=donors_by, accept=accept)
+        used, targets = fitted, plan_targets(selection, per_class, max_ratio)
+        source |= {"donors_by": donors_by, "sampler_options": dict(sampler_settings or {})}
+        rates = rates_of(fitted, selection, targets, settings.seed)
+        if rates is not None:
+            source |= {"acceptance": rates.to_json()["groups"]}
     if used is not None:
         source |= {"sampler": used.name, "sampler_settings": dict(used.settings)}
     stream = TrainingStream(selection.rows, sampler=used, targets=targets, seed=settings.seed)
@@ -259,6 +267,7 @@ def _check_settings(
     per_class: int | None,
     max_ratio: float | None,
     donors_by: str,
+    accept: str,
     settings: TrainSettings | None,
 ) -> None:
     """Raise ConfigError for settings that contradict each other or would do nothing."""
@@ -267,7 +276,11 @@ def _check_settings(
     if sampler != "none" and synthetic is not None:
         raise ConfigError("a sampler and a materialised synthetic set cannot both be used: choose one")
     if sampler == "auto" and (
-        head != "linear" or sampler_settings or per_class is not None or max_ratio is not None
+        head != "linear"
+        or sampler_settings
+        or per_class is not None
+        or max_ratio is not None
+        or accept != "none"
     ):
         raise ConfigError("sampler 'auto' chooses head, sampler and counts by a backtest: leave the others out")
     if head != "linear" and (sampler != "none" or synthetic is not None or settings is not None):
@@ -280,6 +293,7 @@ def _check_settings(
         "per_class": per_class,
         "max_ratio": max_ratio,
         "donors": None if donors_by == "means" else donors_by,
+        "accept": None if accept == "none" else accept,
     }
     useless = [name for name, value in given.items() if value]
     if sampler == "none" and useless:
