@@ -107,6 +107,16 @@ def pairs(items: Sequence[tuple[str, Any]]) -> None:
         print(f"{label:<{width}}  {_cell(value)}")
 
 
+def settings(values: Mapping[str, Any]) -> str:
+    """Return "anchor 0.5, noise gauss": what is None is left out."""
+    shown = {
+        key: settings(value).join("()") if isinstance(value, Mapping) else _cell(value)
+        for key, value in values.items()
+        if value is not None
+    }
+    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in shown.items()) or "default settings"
+
+
 def percent(value: float | None) -> str:
     """Return "54.7", or "n/a" where there is nothing to measure."""
     return "n/a" if value is None else f"{100 * value:.1f}"

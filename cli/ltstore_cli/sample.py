@@ -80,7 +80,7 @@ def sample(
         [
             ("synthetic rows", f"{result.n_rows:,} in {result.n_classes} classes"),
             ("name", result.name),
-            ("sampler", f"{result.sampler} {dict(result.settings)}"),
+            ("sampler", f"{result.sampler}: {_render.settings(result.settings)}"),
             ("donors by", result.donors_by),
             ("seconds", f"{result.seconds:.2f}"),
         ]
@@ -91,4 +91,5 @@ def sample(
         _render.quality(result.quality)
     if result.empty_classes:
         _render.warning(f"{result.empty_classes} classes have no real row and got no synthetic one")
-    _render.note(f"next: ltstore train {store} --split {split} --synthetic {name} --out MODEL")
+    where = f"--split {split}" + (f" --subset {subset}" if subset else "")
+    _render.note(f"next: ltstore train {store} {where} --synthetic {name} --out MODEL")
