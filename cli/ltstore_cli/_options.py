@@ -64,6 +64,13 @@ DonorsBy = Annotated[
     str,
     typer.Option("--donors", help="Find donor classes by means (of classes) or index (votes of nearest rows)."),
 ]
+Accept = Annotated[
+    str,
+    typer.Option(
+        help="Draw synthetic rows again that gda (closed-form head) or nearest (real rows) says are of another "
+        "class; default none."
+    ),
+]
 
 
 def parse_options(pairs: list[str] | None, flag: str) -> dict[str, Any]:

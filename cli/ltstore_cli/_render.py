@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ltstore.encode import IngestReport
     from ltstore.linear import PassRecord
     from ltstore.metrics import Estimate
+    from ltstore.quality import Quality
+    from ltstore.sampling.acceptance import AcceptanceRates
     from ltstore.store import Problem, Repair, VerifyReport
     from ltstore.transfer import ExportReport, ImportReport
     from ltstore.types import Encoder
@@ -104,6 +106,16 @@ def pairs(items: Sequence[tuple[str, Any]]) -> None:
     width = max((len(label) for label, _ in items), default=0)
     for label, value in items:
         print(f"{label:<{width}}  {_cell(value)}")
+
+
+def settings(values: Mapping[str, Any]) -> str:
+    """Return "anchor 0.5, noise gauss": what is None is left out."""
+    shown = {
+        key: settings(value).join("()") if isinstance(value, Mapping) else _cell(value)
+        for key, value in values.items()
+        if value is not None
+    }
+    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in shown.items()) or "default settings"
 
 
 def percent(value: float | None) -> str:
@@ -453,6 +465,49 @@ def backtest_card(outcome: BacktestOutcome, limit: int) -> None:
         "score: expected balanced accuracy in %, over large classes that were kept and large ones cut to small sizes"
     )
     note(f"card: {outcome.path}; next: ltstore train ... --sampler auto")
+
+
+def quality(found: Quality) -> None:
+    """Print how good synthetic rows are, group by group, beside what real rows give."""
+    groups = ("many", "medium", "few", "all")
+    rows = []
+    for title, measured in (("held out", found.held_out), ("rows", found.made)):
+        if measured is None:
+            continue
+        values, real = measured.averages(), measured.averages(real=True)
+        for name in values:
+            cells = [
+                "" if values[name][g] is None else f"{values[name][g]:.2f} ({_beside(real[name][g])})"
+                for g in groups
+            ]
+            rows.append((title, name, *cells))
+            title = ""
+    table(("", "synthetic (real)", *groups), rows, left=("", "synthetic (real)"))
+    where = [f"{found.n_measured:,} of {found.n_synthetic:,} synthetic rows looked at, k {found.k}"]
+    if found.held_out is None:
+        where.append(f"not measured against held-out rows: {found.reason}")
+    else:
+        skipped = found.held_out.n_skipped
+        where.append(
+            f"held out: {found.held_out.n_classes} large classes cut to small size"
+            + (f", {skipped} skipped for too few rows" if skipped else "")
+        )
+    note("; ".join(where))
+
+
+def _beside(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.2f}"
+
+
+def acceptance(rates: AcceptanceRates) -> None:
+    """Print how often a judge accepted synthetic rows."""
+    groups = rates.to_json()["groups"]
+    columns = ("", "rows looked at", "accepted at once %", "accepted %", "kept although rejected")
+    rows = [
+        (name, g["n_rows"], percent(g["accepted_first"]), percent(g["accepted"]), g["kept_rejected"])
+        for name, g in groups.items()
+    ]
+    table(columns, rows, left=("",))
 
 
 def train_summary(outcome: TrainOutcome, out: Path) -> None:

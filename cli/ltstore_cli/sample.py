@@ -9,6 +9,7 @@ import typer
 from ltstore_cli import _render
 from ltstore_cli._options import (
     SAMPLER_NAMES,
+    Accept,
     DonorsBy,
     DrawWorkers,
     Json,
@@ -34,6 +35,11 @@ def sample(
     per_class: PerClass = None,
     max_ratio: MaxRatio = None,
     donors_by: DonorsBy = "means",
+    accept: Accept = "none",
+    quality: Annotated[
+        bool,
+        typer.Option(help="Measure the rows against real ones (seconds); reports show it too."),
+    ] = True,
     dtype: Annotated[str, typer.Option(help="Type on disk: float16 or float32.")] = "float16",
     seed: Seed = 0,
     workers: DrawWorkers = "auto",
@@ -59,6 +65,8 @@ def sample(
             per_class=per_class,
             max_ratio=max_ratio,
             donors_by=donors_by,
+            accept=accept,
+            quality=quality,
             seed=seed,
             dtype=dtype,
             n_workers=number_or_auto(workers, "--workers"),
@@ -72,11 +80,16 @@ def sample(
         [
             ("synthetic rows", f"{result.n_rows:,} in {result.n_classes} classes"),
             ("name", result.name),
-            ("sampler", f"{result.sampler} {dict(result.settings)}"),
+            ("sampler", f"{result.sampler}: {_render.settings(result.settings)}"),
             ("donors by", result.donors_by),
             ("seconds", f"{result.seconds:.2f}"),
         ]
     )
+    if result.acceptance is not None:
+        _render.acceptance(result.acceptance)
+    if result.quality is not None:
+        _render.quality(result.quality)
     if result.empty_classes:
         _render.warning(f"{result.empty_classes} classes have no real row and got no synthetic one")
-    _render.note(f"next: ltstore train {store} --split {split} --synthetic {name} --out MODEL")
+    where = f"--split {split}" + (f" --subset {subset}" if subset else "")
+    _render.note(f"next: ltstore train {store} {where} --synthetic {name} --out MODEL")

@@ -10,6 +10,7 @@ import typer
 from ltstore_cli import _render
 from ltstore_cli._options import (
     SAMPLER_NAMES,
+    Accept,
     DonorsBy,
     Json,
     MaxRatio,
@@ -72,6 +73,7 @@ def train(
     per_class: PerClass = None,
     max_ratio: MaxRatio = None,
     donors_by: DonorsBy = "means",
+    accept: Accept = "none",
     synthetic: Annotated[
         str | None, typer.Option(help="Use this set made by `ltstore sample` in place of a sampler.")
     ] = None,
@@ -197,6 +199,7 @@ def train(
             per_class=per_class,
             max_ratio=max_ratio,
             donors_by=donors_by,
+            accept=accept,
             settings=settings,
             row_weights=None if row_weights is None else _read_weights(row_weights),
             holdout=_share_or_name(holdout),

@@ -52,6 +52,7 @@ from ltstore.types import DoubleArray, FloatArray, IntArray
 
 EMPTY_CLASS_BIAS = -1e9
 _IMPLICIT_ROWS = 1024  # at once: what B adds to their logits is a copy of them
+_SUMS_BYTES = 512 << 10  # of the logits of synthetic rows between sum and scatter: they stay in a cache
 _LOGITS_BYTES = 128 << 20  # of a block; heads of many classes, or many heads, take a block in parts
 
 Point = tuple[DoubleArray, DoubleArray]  # parameters (C, D) and bias (C,)
@@ -273,16 +274,17 @@ class PassSums:
         atoms = [X for X, _, _ in own] if own is not None else [combined.real_rows()]
         atoms.append(combined.vectors)
         starts = np.cumsum([0, *map(len, atoms)])
-        logits = np.empty((combined.n_atoms, self.n_columns), np.float32)
+        logits, gradient = combined.scratch(self.n_columns)
         for start, X in zip(starts, atoms, strict=False):
             np.matmul(X, self._weights.T, out=logits[start : start + len(X)])
-        gradient = np.zeros_like(logits)
+        gradient[0 if own is None else starts[-2] :] = 0
         for start, (X, labels, weights) in zip(starts, own or (), strict=False):
             block = gradient[start : start + len(X)]
             block[...] = logits[start : start + len(X)]
             self._softmax(block, labels, weights, X)
-        for first in range(0, len(combined.labels), self._part):
-            rows = slice(first, first + self._part)
+        part = max(64, _SUMS_BYTES // (4 * self.n_columns))
+        for first in range(0, len(combined.labels), part):
+            rows = slice(first, first + part)
             terms = combined.indices[rows], combined.factors[rows]
             sums = combine_rows(*terms, logits, self._rows(len(terms[0])))
             self._softmax(sums, combined.labels[rows], None, combined.vectors)
@@ -294,7 +296,7 @@ class PassSums:
         """Add each head's loss; the logits become the gradient with respect to them."""
         for number, head in enumerate(self._heads):
             head.softmax(logits, number * head.n_classes, labels, weights, X)
-        self._grad_bias += logits.sum(axis=0, dtype=np.float64)
+        self._grad_bias += np.ones(len(logits), np.float32) @ logits  # ten times faster than a sum in float64
 
     def _rows(self, n: int) -> FloatArray:
         """Return (n, L) float32 to write logits to; the next call overwrites them."""

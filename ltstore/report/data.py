@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ltstore.backtest import Card
 from ltstore.errors import ConfigError, DataError
 from ltstore.metrics import Evaluation
+from ltstore.quality import Quality
 from ltstore.types import BoolArray, Donors, DoubleArray, IntArray
 
 
@@ -85,6 +87,12 @@ class ReportData:
         For similarities between classes (cosines); zero where a class has no rows.
     donors : Donors or None
     row_map : RowMap or None
+    quality : Quality or None
+        Of the synthetic rows that the chosen model was trained on.
+    card : Card or None
+        The backtest of the rows it was trained on.
+    card_used : bool
+        Whether the chosen model is what that backtest chose.
     provenance : mapping
         JSON values: settings, versions, digests.
 
@@ -111,6 +119,9 @@ class ReportData:
     class_means: DoubleArray | None = None
     donors: Donors | None = None
     row_map: RowMap | None = None
+    quality: Quality | None = None
+    card: Card | None = None
+    card_used: bool = False
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -132,6 +143,7 @@ class ReportData:
             "synthetic_counts": self.synthetic_counts,
             "class_means": self.class_means,
             "donors": None if self.donors is None else self.donors.class_ids,
+            "quality": None if self.quality is None else self.quality.intruded,
             **{f"class_accuracy of {model.name}": model.evaluation.class_accuracy for model in self.models},
         }
         for what, values in per_class.items():

@@ -15,6 +15,7 @@ from ltstore.metrics import Estimate, Evaluation, count_groups, paired_bootstrap
 from ltstore.metrics.accuracy import GROUPS
 from ltstore.report import plots
 from ltstore.report.data import ModelResult, ReportData
+from ltstore.report.measures import backtest_section, quality_section
 from ltstore.report.neighbors import (
     ClassSimilarity,
     Confused,
@@ -50,7 +51,7 @@ def write_report(path: Path, data: ReportData) -> None:
 
     Notes
     -----
-    About 1.5 s and 300 kB for 100 classes, 2.5 s and 600 kB for 8,142 on one core: long tables are capped and say
+    About 2 s and 350 kB for 100 classes, 2.5 s and 600 kB for 8,142 on one core: long tables are capped and say
     so. Matplotlib's settings are changed meanwhile, so one thread at a time.
     """
     write_bytes(Path(path), render_report(data).encode("utf-8"))
@@ -94,6 +95,8 @@ def _sections(data: ReportData) -> dict[str, Any]:
         "confusion": _confusion(data, similarity),
         "worst": _worst(data, similarity, names),
         "map": _map(data, names),
+        "quality": quality_section(data),
+        "backtest": backtest_section(data),
         "provenance": _provenance(data),
     }
 

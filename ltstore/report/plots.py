@@ -1,4 +1,4 @@
-"""The three plots, as inline SVG whose colours follow the page's (light, dark, print). The importer of matplotlib.
+"""The plots, as inline SVG whose colours follow the page's (light, dark, print). The importer of matplotlib.
 
 Matplotlib draws in stand-in colours, one a role, and each is replaced by the CSS variable of its role afterwards.
 Up to 1,000 classes are drawn one by one; beyond that, means of classes of similar size.
@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ltstore.backtest import Card
 from ltstore.metrics import count_groups
+from ltstore.quality import ClassTable
 from ltstore.report.data import ReportData, RowMap
 from ltstore.report.text import shown
 from ltstore.types import BoolArray, DoubleArray, IntArray
@@ -29,6 +31,8 @@ MAX_POINTS = 1000
 MAX_MAP_CLASSES = 8
 NAMED_CLASSES = 25
 N_BLOCKS = 40
+MAX_RATIO = 2.5
+_GROUP_MARKS = {"many": ("c0", "o"), "medium": ("c1", "s"), "few": ("c3", "^")}
 _MARKERS = "osD^vPX*"
 _MAP_ROLES = [f"c{i}" for i in range(MAX_MAP_CLASSES)]
 _ROLES = ["ink", "muted", "line", "panel", "shade", "chosen", "baseline", "good", "bad", *_MAP_ROLES]
@@ -173,6 +177,112 @@ def map_of_rows(
             labels.append((class_id, f"c{place}", real if real.any() else made))
         _direct_labels(axes, rows.points, labels, names)
     return out[0]
+
+
+def against_real(tables: Sequence[tuple[str, ClassTable]], alt: str) -> str:
+    """Return the SVG: each measure of synthetic rows over that of real ones, group by group; 1 is as real rows are.
+
+    Parameters
+    ----------
+    tables : sequence of (title, ClassTable)
+        Side by side. A measure that is 0 for real rows has no ratio; ratios beyond 2.5 are drawn at the edge.
+    """
+    height = 1.6 + 0.36 * max(len(table.values) for _, table in tables)
+    with _canvas((10, height), alt) as (figure, out):
+        panels = figure.subplots(1, len(tables), squeeze=False)[0]
+        for axes, (title, table) in zip(panels, tables, strict=True):
+            values, real = table.averages(), table.averages(real=True)
+            names = list(values)
+            axes.axvline(1, color=_COLOR["ink"], lw=1.2)
+            for place, (group, (role, marker)) in enumerate(_GROUP_MARKS.items()):
+                ratios = [_over(values[name][group], real[name][group]) for name in names]
+                x = np.array(ratios, float)
+                y = np.arange(len(names)) + 0.2 * (place - 1)
+                if np.isfinite(x).any():
+                    axes.plot(
+                        np.minimum(x, MAX_RATIO),
+                        y,
+                        marker,
+                        color=_COLOR[role],
+                        ms=7,
+                        mew=0,
+                        label=group,
+                        clip_on=False,
+                    )
+            axes.grid(visible=True, axis="x")
+            axes.grid(visible=False, axis="y")
+            axes.set_yticks(range(len(names)), names)
+            axes.tick_params(axis="y", length=0, labelcolor=_COLOR["ink"])
+            axes.set_ylim(len(names) - 0.4, -0.6)
+            axes.set_xlim(0, MAX_RATIO)
+            axes.set_xlabel("synthetic over real")
+            axes.set_title(title, fontsize=10.5, color=_COLOR["muted"], loc="left")
+        handles, labels = panels[-1].get_legend_handles_labels()
+        if handles:
+            figure.legend(handles, labels, loc="outside upper center", ncols=3)
+    return out[0]
+
+
+def candidate_gains(card: Card, places: Sequence[int], reference: str, alt: str) -> str:
+    """Return the SVG: gains of candidates with 95 % intervals, and beside them accuracy on kept and on cut classes.
+
+    Parameters
+    ----------
+    card : Card
+    places : sequence of int
+        Positions in its results, drawn from the top.
+    reference : str
+        Name of what gains are over.
+    """
+    with _canvas((10, 1.5 + 0.3 * len(places)), alt) as (figure, out):
+        left, right = figure.subplots(1, 2, sharey=True, width_ratios=[1.35, 1])
+        y = np.arange(len(places))
+        results = [card.results[place] for place in places]
+        left.axvline(0, color=_COLOR["baseline"], lw=1.2)
+        drawn = set()
+        for row, (place, result) in enumerate(zip(places, results, strict=True)):
+            role, label = "muted", "behind the best"
+            if place == card.chosen:
+                role, label = "chosen", "chosen"
+            elif result.equal:
+                role, label = "ink", "cannot be told from the best"
+            low, high = (100 * abs(result.gain - end) for end in (result.gain_low, result.gain_high))
+            left.errorbar(
+                100 * result.gain,
+                row,
+                xerr=[[low], [high]],
+                fmt="D" if place == card.chosen else "o",
+                color=_COLOR[role],
+                ms=7.5 if place == card.chosen else 5.5,
+                mew=1.2 if role == "ink" else 0,
+                mfc=_COLOR["panel"] if role == "ink" else _COLOR[role],
+                elinewidth=1.4,
+                label=label if label not in drawn else None,
+            )
+            drawn.add(label)
+        left.set_xlabel(f"gain over {shown(reference, 30)}, points")
+        for part, role, marker, label in (
+            ("head", "c2", "o", "kept classes"),
+            ("tail", "c4", "^", "cut classes"),
+        ):
+            accuracy = [100 * getattr(result, part) for result in results]
+            right.plot(accuracy, y, marker, color=_COLOR[role], ms=6.5, mew=0, label=label)
+        right.set_xlabel("accuracy, %")
+        left.set_yticks(y, [shown(result.candidate.name, 46) for result in results])
+        for tick, place in zip(left.get_yticklabels(), places, strict=True):
+            tick.set_color(_COLOR["chosen" if place == card.chosen else "ink"])
+        left.set_ylim(len(places) - 0.4, -0.6)
+        for axes, columns in ((left, 3), (right, 2)):
+            axes.grid(visible=True, axis="x")
+            axes.grid(visible=False, axis="y")
+            axes.tick_params(axis="y", length=0)
+            axes.spines["left"].set_visible(False)
+            axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns, fontsize=9.5)
+    return out[0]
+
+
+def _over(value: float | None, real: float | None) -> float:
+    return value / real if value is not None and real else float("nan")
 
 
 @contextmanager

@@ -2,9 +2,10 @@
 
 The one rule: row i of a class is a pure function of (seed, sampler, settings, class, epoch, i), so that
 workers, batches and resumed runs agree. Start reading at `base`, then `neighbor_gauss`; what samplers share is in
-`lending` (donors), `mean_pull`, `covariance` and `anchored_gauss`.
+`lending` (donors), `mean_pull`, `covariance` and `anchored_gauss`; `acceptance` draws again what `judges` reject.
 """
 
+from ltstore.sampling.acceptance import AcceptingSampler, Judge, acceptance_rates
 from ltstore.sampling.affine import AffineSampler, Combination
 from ltstore.sampling.base import BaseSampler
 from ltstore.sampling.distribution_calibration import (
@@ -12,18 +13,20 @@ from ltstore.sampling.distribution_calibration import (
     DistributionCalibrationSettings,
 )
 from ltstore.sampling.duplicate import DuplicateSampler, DuplicateSettings
+from ltstore.sampling.judges import LinearJudge, NearestJudge
 from ltstore.sampling.kde import KdeSampler, KdeSettings
 from ltstore.sampling.materialize import ShardWriter, materialize, read_synthetic, synthetic_blocks
 from ltstore.sampling.neighbor_gauss import NeighborGaussSampler, NeighborGaussSettings
 from ltstore.sampling.registry import SAMPLERS, make_sampler
 from ltstore.sampling.residual_transfer import ResidualTransferSampler, ResidualTransferSettings
 from ltstore.sampling.smote import SmoteSampler, SmoteSettings
-from ltstore.sampling.targets import balance_targets
+from ltstore.sampling.targets import balance_targets, bounded_targets
 from ltstore.sampling.text import TextSampler, TextSettings
 from ltstore.sampling.vmf import VmfSampler, VmfSettings
 
 __all__ = [
     "SAMPLERS",
+    "AcceptingSampler",
     "AffineSampler",
     "BaseSampler",
     "Combination",
@@ -31,8 +34,11 @@ __all__ = [
     "DistributionCalibrationSettings",
     "DuplicateSampler",
     "DuplicateSettings",
+    "Judge",
     "KdeSampler",
     "KdeSettings",
+    "LinearJudge",
+    "NearestJudge",
     "NeighborGaussSampler",
     "NeighborGaussSettings",
     "ResidualTransferSampler",
@@ -44,7 +50,9 @@ __all__ = [
     "TextSettings",
     "VmfSampler",
     "VmfSettings",
+    "acceptance_rates",
     "balance_targets",
+    "bounded_targets",
     "make_sampler",
     "materialize",
     "read_synthetic",

@@ -23,11 +23,11 @@ class AnchoredGaussSampler(AffineSampler):
     The noise is one of two:
 
     - "gauss": ``e = U L e_r + sqrt(d) * e_D`` with normals e_r and e_D and ``U L L' U' + diag(d) = S'``;
-    - "residuals": ``e = sum_k f_k (x_k - mu_k) / sqrt(K)``: K offsets of real rows from the means of their classes,
-      each of the class itself, of a donor or of any class, in the shares that S' has of them; f^2 = n / (n - 1) of
-      the class it is of. The covariance is that of the real rows in all directions, not in r of them and on a
-      diagonal, and the more terms the more nearly Gaussian. These rows are sums of real rows and class means, so a
-      linear head need not see them (`ltstore.sampling.affine`).
+    - "residuals": ``e = f sum_k (x_k - mu_h) / sqrt(K)``: K offsets of real rows from the mean of their class h, which
+      is the class itself, a donor or the class of any row, in the shares that S' has of them; f^2 = n_h / (n_h - 1).
+      The covariance is that of the real rows in all directions, not in r of them and on a diagonal, and the more
+      terms the more nearly Gaussian given h. These rows are sums of real rows and class means, so a linear head need
+      not see them (`ltstore.sampling.affine`).
 
     Notes
     -----
@@ -44,7 +44,7 @@ class AnchoredGaussSampler(AffineSampler):
         anchor: DoubleArray,
         spread: float = 1.0,
         noise: str = "gauss",
-        terms: int = 8,
+        terms: int = 4,
     ) -> None:
         """Keep the law of every class: mu', S', a (C,), s and the kind of noise."""
         n = np.maximum(self._counts, 1).astype(np.float64)
@@ -109,27 +109,28 @@ class AnchoredGaussSampler(AffineSampler):
         n_classes = len(self._counts)
         anchors = self._pick(class_id, key.uniforms(1, "anchor"))
         n = len(anchors)
-        u = key.uniforms(2 * self._terms, "residuals").reshape(n, 2, self._terms)
+        u = key.uniforms(2 + self._terms, "residuals")
         shares = self._shares[class_id]  # of the class itself, its donors, all classes
         cumulative = np.cumsum(shares)
         slot = np.searchsorted(cumulative, u[:, 0] * cumulative[-1], side="right")
         slot = np.minimum(slot, int(np.flatnonzero(shares)[-1]))
-        lender = np.concatenate([[class_id], np.maximum(self._donor_ids[class_id], 0), [0]])[slot]
         pooled = slot == len(shares) - 1
-        first = np.where(pooled, 0, self._first[lender])
-        width = np.where(pooled, len(self._class_positions), self._counts[lender])
-        lent = self._class_positions[first + np.minimum((u[:, 1] * width).astype(np.int64), width - 1)]
-        of = self.rows.labels[lent]
-        factors = np.where(pooled, self._pooled_stretch, self._stretch[of])
-        factors *= self._noise[class_id] / np.sqrt(self._terms)
-        a = np.full((n, 1), float(self._anchor[class_id]))
-        own = np.full((n, 1), class_id)
-        positions = np.concatenate([anchors, lent], axis=1)
+        any_row = (u[:, 1] * len(self._class_positions)).astype(np.int64)
+        any_class = self.rows.labels[self._class_positions[np.minimum(any_row, len(self._class_positions) - 1)]]
+        lenders = np.concatenate([[class_id], np.maximum(self._donor_ids[class_id], 0), [0]])
+        lender = np.where(pooled, any_class, lenders[slot])
+        width = self._counts[lender][:, None]
+        nth = np.minimum((u[:, 2:] * width).astype(np.int64), width - 1)
+        positions = np.concatenate([anchors, self._class_positions[self._first[lender][:, None] + nth]], axis=1)
+        factor = np.where(pooled, self._pooled_stretch, self._stretch[lender])
+        factor *= self._noise[class_id] / np.sqrt(self._terms)
+        a = np.full(n, float(self._anchor[class_id]))
+        own = np.full(n, class_id)
         return Combination(
             positions=positions,
-            row_factors=np.concatenate([a, factors], axis=1),
-            vectors=np.concatenate([own, n_classes + own, n_classes + of], axis=1),
-            vector_factors=np.concatenate([np.ones((n, 1)), -a, -factors], axis=1),
+            row_factors=np.column_stack([a, *[factor] * self._terms]),
+            vectors=np.column_stack([own, n_classes + own, n_classes + lender]),
+            vector_factors=np.column_stack([np.ones(n), -a, -self._terms * factor]),
             parent_ids=self.rows.row_ids[positions],
             donor_ids=np.repeat(self._donor_ids[class_id][None], n, axis=0),
         )

@@ -37,7 +37,7 @@ class KdeSettings:
     nu: float = 20.0
     donor_share: float = 0.5
     noise: str = "gauss"
-    terms: int = 8
+    terms: int = 4
 
     def __post_init__(self) -> None:
         check_number("kde", "bandwidth", self.bandwidth, optional=True)

@@ -48,7 +48,7 @@ class NeighborGaussSettings:
     pull_rows: float | None = None
     spread: float = 1.0
     noise: str = "gauss"
-    terms: int = 8
+    terms: int = 4
 
     def __post_init__(self) -> None:
         for name in ("anchor", "donor_share", "pull"):

@@ -64,3 +64,35 @@ def balance_targets(
             empty[0],
         )
     return np.where(counts > 0, wanted, 0).astype(np.int64)
+
+
+def bounded_targets(targets: IntArray, counts: IntArray, limit: int) -> IntArray:
+    """Return how many rows of each class to look at: `targets`, cut down to at most `limit` in all.
+
+    Every class gets the same bound, the largest for which the sum fits; what is then left of `limit` goes to the
+    classes with the fewest real rows, one more each. Where there are more classes than `limit`, those with the
+    fewest real rows get one row each.
+
+    Parameters
+    ----------
+    targets, counts : (C,) int64
+        Synthetic and real rows of each class.
+    limit : int
+        At least 1.
+
+    Returns
+    -------
+    (C,) int64, new; nowhere more than `targets`
+    """
+    if limit < 1:
+        raise ConfigError(f"limit must be at least 1, found {limit}")
+    targets = np.asarray(targets, np.int64)
+    low, high = 0, int(targets.max(initial=0))
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if np.minimum(targets, middle).sum() <= limit else (low, middle - 1)
+    bounded = np.minimum(targets, low)
+    more = np.flatnonzero(targets > low)
+    smallest = more[np.argsort(np.asarray(counts)[more], kind="stable")]
+    bounded[smallest[: limit - int(bounded.sum())]] += 1
+    return bounded

@@ -41,7 +41,7 @@ class CombinedRows:
     indices: IntArray
     factors: FloatArray
     labels: IntArray
-    _kept: list[FloatArray] = field(default_factory=list, repr=False)
+    _kept: dict[str, FloatArray] = field(default_factory=dict, repr=False)
 
     @property
     def n_atoms(self) -> int:
@@ -50,9 +50,17 @@ class CombinedRows:
 
     def real_rows(self) -> FloatArray:
         """(R, D) float32 the first atoms, read when first asked for and kept."""
-        if not self._kept:
-            self._kept.append(self.rows.take(self.positions))
-        return self._kept[0]
+        if "rows" not in self._kept:
+            self._kept["rows"] = self.rows.take(self.positions)
+        return self._kept["rows"]
+
+    def scratch(self, n_columns: int) -> tuple[FloatArray, FloatArray]:
+        """Return two (R + m, n_columns) float32 to write to; the next call gives the same ones."""
+        shape = (self.n_atoms, n_columns)
+        for name in ("logits", "gradient"):
+            if name not in self._kept or self._kept[name].shape != shape:
+                self._kept[name] = np.empty(shape, np.float32)
+        return self._kept["logits"], self._kept["gradient"]
 
 
 def why_not_combined(
@@ -90,7 +98,7 @@ def why_not_combined(
 def combined_rows(
     sampler: AffineSampler, targets: IntArray, *, seed: int, epoch: int, positions: IntArray | None = None
 ) -> CombinedRows:
-    """Return the terms of targets[c] synthetic rows of every class c, in order.
+    """Return the terms of targets[c] synthetic rows of every class c, ordered by their first atom: it is near then.
 
     Parameters
     ----------
@@ -116,13 +124,14 @@ def combined_rows(
     if positions is None:
         positions = np.unique(of_rows)
     factors = [np.concatenate([terms.row_factors, terms.vector_factors], axis=1) for _, terms in parts]
+    labels = np.repeat([class_id for class_id, _ in parts], [len(terms.positions) for _, terms in parts])
+    indices = np.concatenate([np.searchsorted(positions, of_rows), of_vectors + len(positions)], axis=1)
+    order = np.argsort(indices[:, 0], kind="stable")
     return CombinedRows(
         rows=sampler.rows,
         positions=positions,
         vectors=sampler.vectors.astype(np.float32),
-        indices=np.concatenate(
-            [np.searchsorted(positions, of_rows), of_vectors + len(positions)], axis=1, dtype=np.int64
-        ),
-        factors=np.concatenate(factors).astype(np.float32),
-        labels=np.repeat([class_id for class_id, _ in parts], [len(terms.positions) for _, terms in parts]),
+        indices=indices[order],
+        factors=np.concatenate(factors).astype(np.float32)[order],
+        labels=labels[order],
     )

@@ -108,11 +108,18 @@ def backtest(
     return BacktestOutcome(name=selection.name, card=card, path=path, reused=False)
 
 
-def _kept(path: Path, selection: Selection, settings: dict[str, Any]) -> Card | None:
-    """Return the card that is kept, if it is of these rows and settings."""
+def kept_card(selection: Selection) -> Card | None:
+    """Return the card that is kept of these rows, whatever its settings; None without one."""
+    return _kept(selection.stats_path / CARD_FILE, selection, None)
+
+
+def _kept(path: Path, selection: Selection, settings: dict[str, Any] | None) -> Card | None:
+    """Return the card that is kept, if it is of these rows and (unless None) of these settings."""
     try:
         document = json.loads(path.read_bytes())
-        if document["made_from"]["rows"] != selection.rows.digest or document["settings"] != settings:
+        if document["made_from"]["rows"] != selection.rows.digest:
+            return None
+        if settings is not None and document["settings"] != settings:
             return None
         return Card.from_json(document["card"])
     except FileNotFoundError:

@@ -5,18 +5,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ltstore.backtest import Card
 from ltstore.errors import DataError, LtstoreError
 from ltstore.linear import LinearModel
+from ltstore.quality import Quality
 from ltstore.report import ModelResult, ReportData, RowMap, row_map, write_report
 from ltstore.store import Store
 from ltstore.types import Donors, DoubleArray, IntArray, Sampler
+from ltstore.workflow.backtesting import kept_card
 from ltstore.workflow.evaluation import EvaluateResult, JudgedModel
-from ltstore.workflow.sampling import StoredSampler, fit_sampler
+from ltstore.workflow.measuring import measure_sampler
+from ltstore.workflow.sampling import StoredSampler, build_sampler, fit_sampler
 from ltstore.workflow.selection import Selection, select
 
 _log = logging.getLogger(__name__)
@@ -33,6 +38,8 @@ class _Background:
     means: DoubleArray | None = None
     donors: Donors | None = None
     row_map: RowMap | None = None
+    quality: Quality | None = None
+    card: Card | None = None
 
 
 def write_evaluation_report(path: Path | str, result: EvaluateResult, store: Store) -> None:
@@ -93,6 +100,9 @@ def write_evaluation_report(path: Path | str, result: EvaluateResult, store: Sto
             class_means=background.means,
             donors=background.donors,
             row_map=background.row_map,
+            quality=background.quality,
+            card=background.card,
+            card_used=_uses(model, background.card),
             provenance={judged.name: judged.model.record for judged in result.models},
         ),
     )
@@ -114,32 +124,73 @@ def _background(model: LinearModel, store: Store, targets: IntArray) -> _Backgro
     except LtstoreError as err:
         _log.warning("the report shows no training rows: %s", err)
         return _Background()
+    card = kept_card(selection)
+    seed = model.record.get("seed") or 0
     try:
         donors = selection.donors(settings.get("donors_by", "means"))
         sampler = _sampler(selection, settings)
-        return _Background(
-            means=means,
-            donors=donors,
-            row_map=_map(selection, donors, sampler, targets, model.record.get("seed") or 0),
-        )
+        rows = _map(selection, donors, sampler, targets, seed)
     except LtstoreError as err:
         _log.warning("the report shows no donors and no map of rows: %s", err)
-        return _Background(means=means)
+        return _Background(means=means, card=card)
+    try:
+        quality = _quality(selection, settings, targets, seed)
+    except LtstoreError as err:
+        _log.warning("the report shows no quality of synthetic rows: %s", err)
+        quality = None
+    return _Background(means=means, donors=donors, row_map=rows, quality=quality, card=card)
+
+
+def _uses(model: LinearModel, card: Card | None) -> bool:
+    """Whether the model is what the card chose."""
+    if card is None:
+        return False
+    return bool(model.record.get("settings", {}).get("auto") == card.choice.candidate.to_json())
+
+
+def _with_sampler(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the settings of the model, or of the first member of a blend that was trained with synthetic rows."""
+    members = settings.get("members", [])
+    return next((each for each in members if each.get("sampler", "none") != "none"), settings)
+
+
+def _quality(selection: Selection, settings: Mapping[str, Any], targets: IntArray, seed: int) -> Quality | None:
+    """Return what is kept, or else measured now, of the synthetic rows; None where there are none."""
+    if not targets.any():
+        return None
+    how: Mapping[str, Any] = _with_sampler(settings)
+    if settings.get("synthetic"):
+        how = selection.store.synthetic(settings["synthetic"]).settings
+        seed = int(how.get("seed", 0))
+    else:
+        members = [each for each in settings.get("members", [how]) if each.get("sampler", "none") != "none"]
+        targets = targets // max(len(members), 1)
+    name, resolved, donors_by = how["sampler"], how["sampler_settings"], how.get("donors_by", "means")
+    options = how.get("sampler_options", resolved)
+    if "accept" in resolved:
+        options = {**options, "accept": resolved["accept"]}
+    return measure_sampler(
+        selection,
+        fit_sampler(selection, name, resolved, donors_by=donors_by),
+        targets,
+        unfitted=partial(build_sampler, name, options),
+        donors_by=donors_by,
+        seed=seed,
+    ).quality
 
 
 def _sampler(selection: Selection, settings: Mapping[str, Any]) -> Sampler | None:
-    """Return the sampler the model was trained with, None where there was none."""
+    """Return the sampler the model, or a member of it, was trained with, None where there was none."""
     if settings.get("synthetic"):
         stored = StoredSampler(selection, settings["synthetic"])
         if stored.digest != settings.get("synthetic_digest"):
             raise DataError(f"the synthetic rows {settings['synthetic']!r} were made anew since")
         return stored
-    name = settings.get("sampler", "none")
-    if name == "none":
+    how = _with_sampler(settings)
+    name = how.get("sampler", "none")
+    if name in ("none", "auto"):
         return None
-    return fit_sampler(
-        selection, name, settings["sampler_settings"], donors_by=settings.get("donors_by", "means")
-    )
+    return fit_sampler(selection, name, how["sampler_settings"], donors_by=how.get("donors_by", "means"))
 
 
 def _map(
@@ -201,6 +252,8 @@ def _note(model: LinearModel) -> str:
     if settings.get("head") != "linear":
         return "closed form, no training"
     words = [f"logit-adjusted, tau {settings['tau']:g}" if settings.get("tau") else "plain cross entropy"]
+    if settings.get("auto_name"):
+        return f"chosen by a backtest: {settings['auto_name']}"
     if settings.get("sampler", "none") != "none":
         words.append(f"{settings['sampler']}, {int(_synthetic_counts(model).sum()):,} synthetic rows")
     return ", ".join(words)

@@ -4,22 +4,42 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 
 from ltstore.errors import ConfigError, DataError
-from ltstore.sampling import BaseSampler, balance_targets, make_sampler, materialize
+from ltstore.linear import gda
+from ltstore.quality import Quality
+from ltstore.sampling import (
+    AcceptingSampler,
+    BaseSampler,
+    Judge,
+    LinearJudge,
+    NearestJudge,
+    acceptance_rates,
+    balance_targets,
+    make_sampler,
+    materialize,
+)
+from ltstore.sampling.acceptance import MAX_DRAWS, AcceptanceRates
 from ltstore.storage import Place
 from ltstore.store import Store
 from ltstore.types import IntArray, Progress, SyntheticRows, no_progress
+from ltstore.workflow.measuring import measure_sampler
 from ltstore.workflow.selection import Selection, select
+
+JUDGES: dict[str, Callable[..., Judge]] = {
+    "gda": partial(LinearJudge, "gda", gda),
+    "nearest": NearestJudge,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleResult:
-    """What `sample` made."""
+    """What `sample` made; `acceptance` where a judge was asked, `quality` where it was measured."""
 
     name: str
     sampler: str
@@ -29,19 +49,73 @@ class SampleResult:
     n_classes: int
     empty_classes: int
     seconds: float
+    acceptance: AcceptanceRates | None = None
+    quality: Quality | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain dict."""
-        return asdict(self)
+        return {
+            **vars(self),
+            "settings": dict(self.settings),
+            "acceptance": None if self.acceptance is None else self.acceptance.to_json(),
+            "quality": None if self.quality is None else self.quality.to_json(),
+        }
+
+
+def build_sampler(name: str, settings: Mapping[str, Any] | None = None, accept: str = "none") -> BaseSampler:
+    """Return an unfitted sampler, with a judge over it where `accept` names one.
+
+    Parameters
+    ----------
+    name : str
+    settings : mapping, optional
+        Of the sampler; as recorded of one with a judge they have "accept" among them, which then decides.
+    accept : {"none", "gda", "nearest"}
+        Rows that the judge says are of another class are drawn again, at most five times in all.
+
+    Raises
+    ------
+    ConfigError
+        Unknown sampler, judge or setting.
+    """
+    own = dict(settings or {})
+    recorded = own.pop("accept", None)
+    sampler = make_sampler(name, **own)
+    if recorded is None and accept == "none":
+        return sampler
+    chosen = {"judge": accept, "max_draws": MAX_DRAWS} if recorded is None else recorded
+    options = dict(chosen) if isinstance(chosen, Mapping) else {"judge": chosen}
+    judge = options.pop("judge", None)
+    if judge not in JUDGES:
+        raise ConfigError(f"rows are accepted by none, {' or '.join(JUDGES)}, found {judge!r}")
+    try:
+        max_draws = options.pop("max_draws", MAX_DRAWS)
+        return AcceptingSampler(sampler, JUDGES[judge](**options), max_draws)
+    except TypeError as err:
+        raise ConfigError(f"accept: judge {judge!r} does not take {sorted(options)}") from err
 
 
 def fit_sampler(
-    selection: Selection, name: str, settings: Mapping[str, Any] | None = None, *, donors_by: str = "means"
+    selection: Selection,
+    name: str,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    donors_by: str = "means",
+    accept: str = "none",
 ) -> BaseSampler:
     """Return the named sampler fitted to a selection, with donors found as `Selection.donors` says."""
     selection.require_labels()
-    sampler = make_sampler(name, **(settings or {}))
+    sampler = build_sampler(name, settings, accept)
     return sampler.fit(selection.rows, selection.moments(), selection.donors(donors_by))
+
+
+def rates_of(
+    sampler: BaseSampler, selection: Selection, targets: IntArray, seed: int
+) -> AcceptanceRates | None:
+    """Return how often the sampler's rows are accepted, None where there is no judge."""
+    if not isinstance(sampler, AcceptingSampler):
+        return None
+    return acceptance_rates(sampler, targets, selection.counts, seed=seed)
 
 
 def plan_targets(selection: Selection, per_class: int | None, max_ratio: float | None = None) -> IntArray:
@@ -73,6 +147,8 @@ def sample(
     per_class: int | None = None,
     max_ratio: float | None = None,
     donors_by: str = "means",
+    accept: str = "none",
+    quality: bool = False,
     seed: int = 0,
     dtype: str = "float16",
     n_workers: int | str = "auto",
@@ -89,6 +165,10 @@ def sample(
         At most this many synthetic rows per real row of a class.
     donors_by : {"means", "index"}
         How donors are found, see `Selection.donors`.
+    accept : {"none", "gda", "nearest"}
+        Draw rows again that this judge says are of another class, see `build_sampler`.
+    quality : bool
+        Measure the rows (see `ltstore.quality`) and keep what was found in stats/, where reports look for it.
     n_workers : int or "auto"
         Threads that draw; the rows do not depend on it.
     planned : callable
@@ -104,7 +184,7 @@ def sample(
     """
     selection = select(store, split, subset)
     started = time.perf_counter()
-    fitted = fit_sampler(selection, sampler, settings, donors_by=donors_by)
+    fitted = fit_sampler(selection, sampler, settings, donors_by=donors_by, accept=accept)
     targets = plan_targets(selection, per_class, max_ratio)
     recorded = {
         "sampler": fitted.name,
@@ -125,6 +205,13 @@ def sample(
     ) as writer:
         planned(sum(stop - start for start, stop in map(writer.plan.shard_range, writer.pending)))
         materialize(fitted, targets, writer, seed=seed, n_workers=n_workers, progress=progress)
+    seconds = time.perf_counter() - started
+    measured = None
+    if quality:
+        unfitted = partial(build_sampler, sampler, settings, accept)
+        measured = measure_sampler(
+            selection, fitted, targets, unfitted=unfitted, donors_by=donors_by, seed=seed
+        ).quality
     return SampleResult(
         name=name,
         sampler=fitted.name,
@@ -133,7 +220,9 @@ def sample(
         n_rows=int(targets.sum()),
         n_classes=int((targets > 0).sum()),
         empty_classes=int((selection.counts == 0).sum()),
-        seconds=time.perf_counter() - started,
+        seconds=seconds,
+        acceptance=rates_of(fitted, selection, targets, seed),
+        quality=measured,
     )
 
 

@@ -38,7 +38,7 @@ from ltstore.stream.loader import check_weights
 from ltstore.types import UNLABELLED, IntArray, Progress, Sampler, no_progress
 from ltstore.workflow.backtesting import backtest
 from ltstore.workflow.holdout import divide
-from ltstore.workflow.sampling import StoredSampler, fit_sampler, plan_targets
+from ltstore.workflow.sampling import StoredSampler, fit_sampler, plan_targets, rates_of
 from ltstore.workflow.selection import Selection, select
 
 _log = logging.getLogger(__name__)
@@ -122,6 +122,7 @@ def train(
     per_class: int | None = None,
     max_ratio: float | None = None,
     donors_by: str = "means",
+    accept: str = "none",
     settings: TrainSettings | None = None,
     row_weights: ArrayLike | None = None,
     holdout: float | str | None = None,
@@ -144,7 +145,7 @@ def train(
     sampler : str
         "none", "auto" (what `backtest` of these rows chooses; settings then give penalty, solver and seed), or a
         sampler whose rows fill every class up to the largest one (or `per_class` rows each).
-    sampler_settings, per_class, max_ratio, donors_by
+    sampler_settings, per_class, max_ratio, donors_by, accept
         Of the sampler, as in `ltstore.workflow.sample`; refused without one.
     synthetic : str, optional
         Use this materialised set (see `ltstore.workflow.sample`) in place of a sampler.
@@ -177,7 +178,9 @@ def train(
     if head == "cosine":
         settings = replace(settings or TrainSettings(), head="cosine")
     extras = {"row weights": row_weights, "holdout": holdout, "grid": grid, "checkpoint": checkpoint}
-    _check_settings(head, sampler, sampler_settings, synthetic, per_class, max_ratio, donors_by, settings)
+    _check_settings(
+        head, sampler, sampler_settings, synthetic, per_class, max_ratio, donors_by, accept, settings
+    )
     _check_extras(head, sampler, extras)
     if out is not None:
         check_replaceable(Path(out).absolute())
@@ -200,6 +203,7 @@ def train(
             synthetic=synthetic,
             per_class=per_class,
             max_ratio=max_ratio,
+            accept=accept,
             settings=chosen,
             row_weights=row_weights,
             holdout=holdout,
@@ -251,6 +255,7 @@ def _fit(
     synthetic: str | None = None,
     per_class: int | None = None,
     max_ratio: float | None = None,
+    accept: str = "none",
     row_weights: ArrayLike | None = None,
     holdout: float | str | None = None,
     grid: Mapping[str, Sequence[Any]] | None = None,
@@ -288,9 +293,12 @@ def _fit(
         used, targets = stored, stored.targets
         source |= {"synthetic": synthetic, "synthetic_digest": stored.digest}
     elif sampler != "none":
-        used = fit_sampler(training, sampler, sampler_settings, donors_by=donors_by)
-        targets = plan_targets(training, per_class, max_ratio)
-        source |= {"donors_by": donors_by}
+        fitted = fit_sampler(training, sampler, sampler_settings, donors_by=donors_by, accept=accept)
+        used, targets = fitted, plan_targets(training, per_class, max_ratio)
+        source |= {"donors_by": donors_by, "sampler_options": dict(sampler_settings or {})}
+        rates = rates_of(fitted, training, targets, settings.seed)
+        if rates is not None:
+            source |= {"acceptance": rates.to_json()["groups"]}
     if used is not None:
         source |= {"sampler": used.name, "sampler_settings": dict(used.settings)}
     stream = TrainingStream(training.rows, sampler=used, targets=targets, weights=weights, seed=settings.seed)
@@ -374,6 +382,7 @@ def _check_settings(
     per_class: int | None,
     max_ratio: float | None,
     donors_by: str,
+    accept: str,
     settings: TrainSettings | None,
 ) -> None:
     """Raise ConfigError for settings that contradict each other or would do nothing."""
@@ -382,7 +391,11 @@ def _check_settings(
     if sampler != "none" and synthetic is not None:
         raise ConfigError("a sampler and a materialised synthetic set cannot both be used: choose one")
     if sampler == "auto" and (
-        head != "linear" or sampler_settings or per_class is not None or max_ratio is not None
+        head != "linear"
+        or sampler_settings
+        or per_class is not None
+        or max_ratio is not None
+        or accept != "none"
     ):
         raise ConfigError("sampler 'auto' chooses head, sampler and counts by a backtest: leave the others out")
     if head in CLOSED_FORMS and (sampler != "none" or synthetic is not None or settings is not None):
@@ -395,6 +408,7 @@ def _check_settings(
         "per_class": per_class,
         "max_ratio": max_ratio,
         "donors": None if donors_by == "means" else donors_by,
+        "accept": None if accept == "none" else accept,
     }
     useless = [name for name, value in given.items() if value]
     if sampler == "none" and useless:

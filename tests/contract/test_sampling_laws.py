@@ -1,4 +1,4 @@
-"""What every sampler of the registry owes: norms, independence, parents, donors, and no accident at the edges."""
+"""What every sampler owes, with a judge over it too: norms, independence, parents, donors, no accident at the edges."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pytest
 from ltstore.errors import ConfigError, DataError
 from ltstore.rows import ArrayRows
 from ltstore.sampling import AffineSampler
-from support.samplers import AFFINE, VARIANTS, ready
+from support.samplers import AFFINE, EVERY, ready
 from support.tail_rows import fitted, made_rows
 
-everyone = pytest.mark.parametrize("name", VARIANTS)
+everyone = pytest.mark.parametrize("name", EVERY)
 
 
 def fit(name, rows, rank=3):

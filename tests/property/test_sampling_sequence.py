@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from ltstore.errors import ConfigError, PlanMismatchError
 from ltstore.neighbors import class_donors
 from ltstore.rows import ArrayRows
-from ltstore.sampling import SAMPLERS, BaseSampler, materialize, read_synthetic, synthetic_blocks
+from ltstore.sampling import BaseSampler, materialize, read_synthetic, synthetic_blocks
 from ltstore.stats import class_moments
-from support.samplers import VARIANTS, ready
+from support.samplers import EVERY, ready
 
 COUNTS = (12, 5, 1, 0)
 
@@ -29,8 +29,8 @@ def _fitted(name: str) -> BaseSampler:
     return ready(name, rows).fit(rows, moments, class_donors(moments.means, moments.counts))
 
 
-FITTED = {name: _fitted(name) for name in VARIANTS}
-NAMES = st.sampled_from(sorted(VARIANTS))
+FITTED = {name: _fitted(name) for name in EVERY}
+NAMES = st.sampled_from(sorted(EVERY))
 
 
 @given(NAMES, st.integers(0, 2), st.lists(st.integers(0, 40), min_size=2, max_size=5), st.integers(0, 2**40))
@@ -92,7 +92,7 @@ class _Writer:
 TARGETS = np.array([0, 7, 11, 0])
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("dies_at", range(5))
 def test_resumed_run_is_identical(name: str, dies_at: int) -> None:
     sampler = FITTED[name]

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from ltstore.backtest import Candidate, Card, Member, Result
 from ltstore.metrics import evaluate_predictions
+from ltstore.quality import ClassTable, Quality
 from ltstore.report import ModelResult, ReportData, row_map
 from ltstore.types import Donors
 
@@ -64,6 +66,73 @@ def full_report(**changes: Any) -> ReportData:
             head=COUNTS > 100,
         ),
         "row_map": row_map(X, labels, X[240:] + 0.1, labels[240:], np.array([1, 4, 5])),
+        "quality": made_quality(),
+        "card": made_card(),
         "provenance": {"seed": 0, "versions": {"numpy": "2"}},
     }
     return ReportData(**{**fields, **changes})
+
+
+def made_quality(**changes: Any) -> Quality:
+    """Measures of six classes: of the rows, and of two large classes cut to 30 and 5 rows."""
+    none = np.full(N_CLASSES, np.nan)
+    purity, intrusion = (
+        np.array([none[0], 0.8, 0.6, 0.4, 0.2, none[0]]),
+        np.array([none[0], 0.1, 0.2, 0.5, 0.9, none[0]]),
+    )
+    precision, cut = none.copy(), np.array([30, 5, 0, 0, 0, 0])
+    precision[:2] = 0.5, 0.25
+    made = ClassTable(
+        counts=COUNTS,
+        n_rows=np.array([0, 40, 40, 40, 40, 40]),
+        values={"purity": purity, "intrusion": intrusion, "copies": 0 * purity},
+        real={"purity": purity / 2, "intrusion": intrusion / 2, "copies": 0 * purity},
+    )
+    held_out = ClassTable(
+        counts=cut, n_rows=cut, values={"precision": precision}, real={"precision": 2 * precision}, n_skipped=1
+    )
+    fields: dict[str, Any] = {
+        "made": made,
+        "intruded": np.array([-1, 0, 0, 1, 2, -1]),
+        "held_out": held_out,
+        "n_synthetic": 3000,
+        "k": 5,
+        "seconds": 1.0,
+    }
+    return Quality(**{**fields, **changes})
+
+
+def made_card(n_candidates: int = 5, chosen: int = 1) -> Card:
+    """So many candidates with scores falling, the first three of which cannot be told apart; the last is "la"."""
+    names = [Candidate(members=(Member(head="gda"),), posthoc_tau=t / 8) for t in range(n_candidates - 1)]
+    names.append(Candidate(members=(Member(),)))
+    results = [
+        Result(
+            candidate=candidate,
+            score=0.6 - 0.01 * place,
+            head=0.7,
+            tail=0.4 + 0.01 * place,
+            few=0.3,
+            medium=0.5,
+            many=None,
+            gain=0.01 * (n_candidates - 1 - place),
+            gain_low=0.01 * (n_candidates - 1 - place) - 0.005,
+            gain_high=0.01 * (n_candidates - 1 - place) + 0.005,
+            behind=0.01 * place,
+            behind_error=0.021,
+            n_trials=4,
+        )
+        for place, candidate in enumerate(names)
+    ]
+    return Card(
+        results=tuple(results),
+        chosen=chosen,
+        reason="the best tail among 3 whose scores cannot be told apart",
+        rows_digest="sha256:0",
+        n_trials=4,
+        rows_per_class=200,
+        seed=0,
+        n_head=3,
+        n_tail=3,
+        seconds=1.0,
+    )

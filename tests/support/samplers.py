@@ -1,4 +1,4 @@
-"""Every sampler of the registry, ready to be fitted: those that need a file get one."""
+"""Every sampler of the registry, and some with a judge over them, ready to be fitted; with a file if they need one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ltstore.sampling import SAMPLERS, BaseSampler, make_sampler
+from ltstore.linear import gda
+from ltstore.sampling import SAMPLERS, AcceptingSampler, BaseSampler, LinearJudge, NearestJudge, make_sampler
 from ltstore.types import Rows
 
 _FILES = tempfile.TemporaryDirectory(prefix="ltstore-test-")
@@ -29,7 +30,9 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "spherical smote": ("smote", {"spherical": True}),
 }
 """Every sampler with default settings, and those settings that draw in another way."""
-
+ACCEPTING = ("neighbor-gauss, gda", "kde, nearest", "smote, gda", "vmf, nearest")
+"""A sampler, and the judge of its rows."""
+EVERY = (*VARIANTS, *ACCEPTING)
 AFFINE = (
     "duplicate",
     "smote",
@@ -42,7 +45,12 @@ AFFINE = (
 
 
 def ready(variant: str, rows: Rows) -> BaseSampler:
-    """Return the sampler, with text vectors if it cannot do without."""
+    """Return the sampler with its judge, and text vectors if it cannot do without."""
+    variant, _, judge = variant.partition(", ")
+    if judge:
+        return AcceptingSampler(
+            ready(variant, rows), LinearJudge("gda", gda) if judge == "gda" else NearestJudge(3), max_draws=3
+        )
     name, settings = VARIANTS[variant]
     if name != "text":
         return make_sampler(name, **settings)

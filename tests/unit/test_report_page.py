@@ -71,10 +71,12 @@ def test_every_section_is_there(html: str) -> None:
         "confusion",
         "donors",
         "map",
+        "quality",
+        "backtest",
         "provenance",
     ]
     drawings = [attrs for tag, attrs in found.tags if tag == "svg"]
-    assert len(drawings) == 3
+    assert len(drawings) == 5
     assert all(attrs["role"] == "img" and len(attrs["aria-label"] or "") > 20 for attrs in drawings)
 
 
