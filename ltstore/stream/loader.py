@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -56,8 +58,8 @@ class TrainingStream:
 
     Notes
     -----
-    Memory: 4 D bytes a row where cached, otherwise 4 D bytes times `block_rows` (twice that if some rows are
-    unlabelled).
+    Memory: 4 D bytes a row where cached, otherwise 8 D bytes times `block_rows` (half as much again if some rows are
+    unlabelled): a thread of its own loads the next block while one is worked on. One iteration at a time then.
     """
 
     def __init__(
@@ -97,7 +99,7 @@ class TrainingStream:
         self._cached = row_bytes * self.n_samples <= cache_bytes
         self._cache: list[Block | None] = [None] * len(self._plan)
         self._largest = min(block_rows, max(rows.n_samples, self.n_synthetic))
-        self._buffer: FloatArray | None = None
+        self._buffers: FloatArray | None = None  # two blocks: one is worked on, one is loaded
         self._combined: CombinedRows | None = None
 
     @property
@@ -202,13 +204,11 @@ class TrainingStream:
 
     def __iter__(self) -> Iterator[Block]:
         yield from self.real_blocks()
-        for position in range(self._n_real_blocks, len(self._plan)):
-            yield from self._block(position, keep=self._cached)
+        yield from self._blocks(range(self._n_real_blocks, len(self._plan)), keep=self._cached)
 
     def real_blocks(self) -> Iterator[Block]:
         """Yield the blocks of real rows alone."""
-        for position in range(self._n_real_blocks):
-            yield from self._block(position, keep=self._real_cached)
+        yield from self._blocks(range(self._n_real_blocks), keep=self._real_cached)
 
     def why_not_combined(self, n_columns: int) -> str:
         """Return why a pass has to make its synthetic rows, "" where `combined` is enough, or there are none.
@@ -240,22 +240,40 @@ class TrainingStream:
             )
         return self._combined
 
-    def _block(self, position: int, *, keep: bool) -> Iterator[Block]:
-        loaded = self._cache[position]
-        if loaded is None:
-            if not keep and self._buffer is None:
-                self._buffer = np.empty((self._largest, self.n_features), np.float32)
-            block, buffer = self._plan[position], None if keep else self._buffer
-            if isinstance(block, RealBlock):
-                loaded = self._load_real(block, buffer)
-            else:
-                loaded = self._load_synthetic(block, buffer)
-            for array in loaded[:2]:
-                array.flags.writeable = False
-            if keep:
-                self._cache[position] = loaded
-        if len(loaded[1]):
-            yield loaded
+    def _blocks(self, positions: range, *, keep: bool) -> Iterator[Block]:
+        """Yield blocks that have rows; those that are not kept are loaded while the one before is worked on."""
+        if not keep:
+            yield from self._ahead(positions)
+            return
+        for position in positions:
+            loaded = self._cache[position]
+            if loaded is None:
+                loaded = self._cache[position] = self._load(position, None)
+            if len(loaded[1]):
+                yield loaded
+
+    def _ahead(self, positions: range) -> Iterator[Block]:
+        if self._buffers is None:
+            self._buffers = np.empty((2, self._largest, self.n_features), np.float32)
+        buffers = self._buffers
+        with ThreadPoolExecutor(1, thread_name_prefix="ltstore-read") as reader:
+            waiting = deque(reader.submit(self._load, position, buffers[0]) for position in positions[:1])
+            for n in range(len(positions)):
+                loaded = waiting.popleft().result()
+                for position in positions[n + 1 : n + 2]:
+                    waiting.append(reader.submit(self._load, position, buffers[(n + 1) % 2]))
+                if len(loaded[1]):
+                    yield loaded
+
+    def _load(self, position: int, buffer: FloatArray | None) -> Block:
+        block = self._plan[position]
+        if isinstance(block, RealBlock):
+            loaded = self._load_real(block, buffer)
+        else:
+            loaded = self._load_synthetic(block, buffer)
+        for array in loaded[:2]:
+            array.flags.writeable = False
+        return loaded
 
     def _load_real(self, block: RealBlock, buffer: FloatArray | None) -> Block:
         labels = self._rows.labels[block.start : block.stop]

@@ -1,0 +1,99 @@
+"""train.disk: a training pass over rows of a store that are read at every pass, against rows kept in memory."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.case import Case, Size
+from bench.data import made_rows
+from bench.timing import Candidate, Workload, WrongResultError
+from ltstore.types import RowStatus
+
+# The trainer's problems A, B and C: (rows, features, classes)
+SHAPES: dict[str, dict[str, tuple[int, int, int]]] = {
+    "toy": {"toy": (3000, 24, 5)},
+    "full": {"A": (100_000, 512, 100), "B": (100_000, 768, 365), "C": (50_000, 768, 1000)},
+}
+
+
+def build(size: Size) -> Iterator[Workload]:
+    """Yield A, B and C."""
+    for variant, (n_rows, n_features, n_classes) in SHAPES[size].items():
+        with tempfile.TemporaryDirectory() as directory:
+            yield _workload(Path(directory) / "store", variant, n_rows, n_features, n_classes)
+
+
+def _workload(path: Path, variant: str, n_rows: int, n_features: int, n_classes: int) -> Workload:
+    from ltstore.kernels import resolve_backend
+    from ltstore.linear.metric import within_class_metric
+    from ltstore.linear.objective import Objective
+    from ltstore.stats import class_moments
+    from ltstore.store import create_store
+    from ltstore.stream import TrainingStream
+
+    made = made_rows(n_rows, n_features, n_classes)
+    store = create_store(path, encoder=made.encoder, class_names=made.class_names)
+    with store.begin_split("train", n_rows=made.n_samples, source_digest="made", dtype="float16") as writer:
+        for shard in writer.pending:
+            start, stop = writer.plan.shard_range(shard)
+            writer.write_shard(
+                shard,
+                embeddings=made.read(start, stop),
+                labels=made.labels[start:stop],
+                status=np.full(stop - start, RowStatus.OK, np.uint8),
+                keys=[str(i) for i in range(start, stop)],
+                errors=[None] * (stop - start),
+            )
+        rows = writer.finish().rows(normalize=True)
+    moments = class_moments(rows)
+    metric = within_class_metric(moments)
+    weight = np.random.default_rng(1).standard_normal((n_classes, n_features))
+    bias = np.zeros(n_classes)
+    backend = resolve_backend("auto")[0]
+
+    def objective(cache_bytes: int) -> Objective:
+        stream = TrainingStream(rows, cache_bytes=cache_bytes)
+        center = stream.class_shares @ moments.means
+        return Objective(stream, metric, center, tau=1.0, l2=1e-2, penalty="plain", backend=backend)
+
+    kept, read = objective(2 << 30), objective(0)
+    expected = kept.evaluate(weight, bias)
+
+    def check(name: str, result: Any) -> None:
+        same = np.array_equal(result.grad_weight, expected.grad_weight) and result.value == expected.value
+        if not same:
+            raise WrongResultError(f"{name}: another value or gradient than from rows in memory")
+
+    return Workload(
+        variant=variant,
+        candidates=(
+            Candidate(
+                name="read from the store", run=partial(read.evaluate, weight, bias), work=made.n_samples
+            ),
+            Candidate(
+                name="kept in memory",
+                run=partial(kept.evaluate, weight, bias),
+                work=made.n_samples,
+                aim=1.10,
+                stretch=1.03,
+            ),
+        ),
+        check=check,
+        kind="cost",
+        settings={"n_samples": made.n_samples, "n_features": n_features, "n_classes": n_classes},
+    )
+
+
+CASE = Case(
+    name="train.disk",
+    definition="seconds of a pass over float16 rows read from a store (page cache) / over the same rows kept in memory",
+    build=build,
+    rounds=5,
+    note="Rows are scaled to unit norm as they are read; a thread reads the next block while one is worked on.",
+)
