@@ -1,0 +1,163 @@
+"""The accuracy table: its problems are what they say, its records can be compared, its page says what they hold."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.__main__ import main
+from bench.accuracy.heads import BASELINES, HEADS, heads_of
+from bench.accuracy.problems import PROBLEMS, problem
+from bench.accuracy.run import MEASURES, correct, gains, read_records
+
+
+@pytest.fixture(scope="module")
+def toy_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every head on the toy form of the one problem that needs no data."""
+    out = tmp_path_factory.mktemp("accuracy") / "results" / "toy.jsonl"
+    assert main(["accuracy", "--problems", "digits", "--seeds", "1", "--size", "toy", "--out", str(out)]) == 0
+    return out
+
+
+def test_every_head_has_a_record_that_can_be_judged_again(toy_run: Path) -> None:
+    records = {record["head"]: record for record in read_records([toy_run]).values()}
+    posed = problem("digits", None, 1, "toy")
+    assert tuple(records) == heads_of(posed)
+    assert set(records) == set(HEADS) - {"text", "zero-shot"}
+    for head, record in records.items():
+        right = correct(record)
+        assert right.mean() == pytest.approx(record["overall"]["value"])
+        assert record["overall"]["low"] <= record["overall"]["value"] <= record["overall"]["high"]
+        counts = np.array(record["class_counts"])
+        by_class = np.array([each.mean() for each in np.split(right, np.cumsum(record["test_counts"])[:-1])])
+        assert by_class.mean() == pytest.approx(record["balanced"]["value"])
+        assert by_class[counts < 20].mean() == pytest.approx(record["few"]["value"])
+        assert (record["over_la"] is None) == (head == "la")
+        assert record["seconds"]["total"] >= record["seconds"]["train"] > 0
+        assert record["machine"]["cores"] >= 1
+    for head in ("auto", "la, lean by backtest"):
+        assert records[head]["budget"]["trials"] >= 2
+        assert records[head]["seconds"]["total"] > records[head]["seconds"]["backtest"] > 0
+        assert "choice" in records[head]["card"]
+    assert records["auto"]["settings"]["auto_name"] == records["auto"]["card"]["choice"]
+
+
+def test_gains_are_differences_of_the_measures(toy_run: Path) -> None:
+    records = {record["head"]: record for record in read_records([toy_run]).values()}
+    for head in ("ce", "neighbor-gauss", "auto"):
+        found = gains([records[head]], [records["la"]])
+        assert found == records[head]["over_la"]
+        for name in MEASURES:
+            one, other, gain = records[head][name], records["la"][name], found[name]
+            assert gain is not None
+            assert gain["value"] == pytest.approx(one["value"] - other["value"])
+            assert gain["low"] <= gain["value"] <= gain["high"]
+    assert gains([records["la"]] * 2, [records["la"]] * 2)["few"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    other = records["la"] | {"test_counts": [1]}
+    with pytest.raises(ValueError, match="other test rows"):
+        gains([records["la"]], [other])
+
+
+def test_a_rerun_makes_only_what_is_missing(
+    toy_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["accuracy", "--problems", "digits", "--seeds", "1", "--size", "toy"]
+    capsys.readouterr()
+    assert main([*words, "--out", str(toy_run)]) == 0
+    assert capsys.readouterr().out == ""
+    some = tmp_path / "some.jsonl"
+    lines = toy_run.read_text().splitlines()
+    some.write_text("\n".join(line for line in lines if json.loads(line)["head"] != "gda") + "\n")
+    assert main([*words, "--out", str(some)]) == 0
+    assert capsys.readouterr().out.startswith("digits seed 1: gda: ")
+    again = {record["head"]: record for record in read_records([some]).values()}
+    for name, record in ((each["head"], each) for each in map(json.loads, lines)):
+        assert again[name]["correct"] == record["correct"]
+        assert again[name]["over_la"] == record["over_la"]
+    assert main([*words, "--out", str(some), "--heads", "ce; ncm", "--force"]) == 0
+    assert [line.split(": ")[1] for line in capsys.readouterr().out.splitlines()] == ["la", "ce", "ncm"]
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (("--problems", "digit"), "no problem 'digit'; known: digits"),
+        (("--problems", "dtd-lt"), "needs the folder with the data"),
+        (("--problems", "digits", "--heads", "la; forest"), "no head 'forest'"),
+        (("--data", "nowhere"), "nowhere is no folder"),
+    ],
+)
+def test_what_cannot_be_run(
+    words: tuple[str, ...], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["accuracy", *words, "--out", str(tmp_path / "x.jsonl")]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_foreign_lines_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text('{"case": "read.whole"}\n')
+    with pytest.raises(ValueError, match=r"x\.jsonl:1 is not a record of the accuracy table"):
+        read_records([tmp_path / "x.jsonl"])
+
+
+def test_digits_are_cut_in_another_order_by_another_seed() -> None:
+    first, second = problem("digits", None, 0), problem("digits", None, 1)
+    assert first.counts.tolist() == sorted(first.counts.tolist(), reverse=True)
+    assert sorted(second.counts) == sorted(first.counts)
+    assert second.counts.tolist() != first.counts.tolist()
+    assert (first.counts.max(), first.counts.min()) == (125, 2)
+    np.testing.assert_array_equal(first.test.X, second.test.X)
+
+
+@pytest.mark.parametrize(
+    "name, seed, n_train, n_test, largest, smallest",
+    [
+        ("cifar100-lt-if100", 0, 10847, 10000, 500, 5),
+        ("cifar100-lt-if100", 2, 10847, 10000, 500, 5),
+        ("cifar100-lt-if50", 1, 12608, 10000, 500, 10),
+        ("cifar100-lt-if10", 0, 19573, 10000, 500, 50),
+        ("caltech101", 0, 1649, 2465, 160, 6),
+        ("dtd-lt", 0, 399, 1692, 24, 2),
+        ("imagenet-fewshot", 0, 4000, 2997, 4, 4),
+    ],
+)
+def test_problems_are_of_the_size_they_say(
+    real_data: Path, name: str, seed: int, n_train: int, n_test: int, largest: int, smallest: int
+) -> None:
+    posed = problem(name, real_data, seed)
+    assert len(posed.train.y) == n_train == posed.counts.sum()
+    assert len(posed.test.y) == n_test
+    assert (np.diff(posed.test.y) >= 0).all()
+    assert (posed.counts.max(), posed.counts.min()) == (largest, smallest)
+    if name == "imagenet-fewshot":  # CIFAR-100 and DTD have a few images twice, as published
+        rows = [row.tobytes() for row in (*posed.train.X, *posed.test.X)]
+        assert len(set(rows)) == len(rows)
+    toy = posed.shrunk()
+    assert toy.n_classes == 12
+    assert toy.train.X.shape[1] <= 32
+    if posed.vectors is not None:
+        assert toy.vectors is not None
+        assert toy.vectors.shape == (12, toy.train.X.shape[1])
+
+
+def test_a_cut_that_cannot_be_drawn_is_refused(real_data: Path) -> None:
+    with pytest.raises(ValueError, match="no other seed than 0"):
+        problem("cifar100-lt-if10", real_data, 1)
+    assert PROBLEMS["cifar100-lt-if10"].seeds == (0,)
+
+
+def test_balanced_rows_get_synthetic_ones_and_text(real_data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "toy.jsonl"
+    words = ["accuracy", "--problems", "imagenet-fewshot", "--size", "toy", "--data", str(real_data)]
+    assert main([*words, "--heads", "auto; text; zero-shot; neighbor-gauss", "--out", str(out)]) == 0
+    records: dict[str, Any] = {each["head"]: each for each in read_records([out]).values()}
+    assert set(records) == {"la", "auto", "text", "zero-shot", "neighbor-gauss"}
+    assert records["auto"]["card"] is None
+    assert "no backtest was possible" in records["auto"]["settings"]["auto_reason"]
+    assert records["auto"]["correct"] == records["la"]["correct"]
+    assert records["text"]["settings"]["n_synthetic"] == 16 * 12
+    assert set(BASELINES) <= set(HEADS)
