@@ -1,4 +1,4 @@
-"""python -m bench list | run | compare | page | accuracy."""
+"""python -m bench list | run | compare | page | accuracy | defaults."""
 
 from __future__ import annotations
 

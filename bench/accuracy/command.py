@@ -1,18 +1,23 @@
-"""python -m bench accuracy."""
+"""python -m bench accuracy | defaults."""
 
 from __future__ import annotations
 
 import argparse
 import json
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+from bench.accuracy import defaults
 from bench.accuracy.problems import PROBLEMS
 from bench.accuracy.run import Record, read_records, run_problem
 from bench.machine import ROOT, today
 
 RESULTS = ROOT / "bench" / "results" / "accuracy"
-ACTIONS = ("accuracy",)
+STUDIES = ROOT / "bench" / "results" / "defaults"
+METHODS = ROOT / "docs" / "methods.md"
+ACTIONS = ("accuracy", "defaults", "defaults-page")
+MARKS = "<!-- written by `python -m bench defaults-page` -->\n", "<!-- until here -->\n"
 
 
 def add_to(actions: Any) -> None:
@@ -27,11 +32,51 @@ def add_to(actions: Any) -> None:
     run.add_argument("--size", choices=("toy", "full"), default="full")
     run.add_argument("--out", type=Path, help="append to this file; default bench/results/accuracy/DATE.jsonl")
     run.add_argument("--force", action="store_true", help="also what has a record there")
+    study = actions.add_parser(
+        "defaults", help="backtest settings of samplers on training rows of several problems"
+    )
+    study.add_argument("--data", type=Path, metavar="DIR", help="as for accuracy")
+    study.add_argument("--problems", default=",".join(defaults.PROBLEMS), metavar="NAME,...")
+    study.add_argument("--samplers", default=",".join(defaults.STUDIES), metavar="NAME,...")
+    study.add_argument("--trials", type=int, default=defaults.N_TRIALS)
+    study.add_argument("--size", choices=("toy", "full"), default="full")
+    study.add_argument(
+        "--out", type=Path, help="append to this file; default bench/results/defaults/DATE.jsonl"
+    )
+    study.add_argument("--force", action="store_true", help="also what has a record there")
+    tables = actions.add_parser("defaults-page", help="write the tables of docs/methods.md from results")
+    tables.add_argument("results", nargs="*", type=Path, help="default: all of bench/results/defaults")
+    tables.add_argument("--out", type=Path, default=METHODS)
 
 
 def act(given: argparse.Namespace) -> None:
     """Do what the words say."""
-    _run(given)
+    if given.action == "accuracy":
+        _run(given)
+    elif given.action == "defaults":
+        _study(given)
+    else:
+        records = defaults.read_records(given.results or sorted(STUDIES.glob("*.jsonl")))
+        given.out.write_text(
+            between_marks(given.out.read_text(encoding="utf-8"), defaults.tables(records)), encoding="utf-8"
+        )
+
+
+def between_marks(text: str, tables: str) -> str:
+    """Return the text with what stands between its marks replaced.
+
+    Raises
+    ------
+    ValueError
+        The text has no such marks.
+    """
+    before, opening, rest = text.partition(MARKS[0])
+    _, closing, after = rest.partition(MARKS[1])
+    if not closing:
+        raise ValueError(
+            f"the page has no place for the tables: put {MARKS[0].strip()} and {MARKS[1].strip()} there"
+        )
+    return f"{before}{opening}\n{tables}\n{closing}{after}"
 
 
 def _run(given: argparse.Namespace) -> None:
@@ -52,6 +97,31 @@ def _run(given: argparse.Namespace) -> None:
                 with out.open("a", encoding="utf-8") as handle:
                     handle.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
                 print(_line(record), flush=True)
+
+
+def _study(given: argparse.Namespace) -> None:
+    out = given.out or STUDIES / f"{today()}.jsonl"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    files = {out} if given.out else {out, *STUDIES.glob("*.jsonl")}
+    there = defaults.read_records(sorted(path for path in files if path.exists()))
+    known = set() if given.force else {defaults.key(record) for record in there}
+    words = [[word for word in each.split(",") if word] for each in (given.problems, given.samplers)]
+    for name, sampler in product(*words):
+        if name not in defaults.PROBLEMS:
+            raise KeyError(f"no problem {name!r} for defaults; known: {', '.join(defaults.PROBLEMS)}")
+        for seed in defaults.PROBLEMS[name]:
+            if (name, seed, given.size, sampler) in known:
+                continue
+            study = defaults.run_study(
+                name, sampler, data=given.data, seed=seed, size=given.size, n_trials=given.trials
+            )
+            records = list(study)
+            with out.open("a", encoding="utf-8") as handle:
+                handle.writelines(json.dumps(record, allow_nan=False) + "\n" for record in records)
+            print(
+                f"{name} seed {seed}: {sampler}, {len(records)} settings, {records[0]['seconds']:.0f} s",
+                flush=True,
+            )
 
 
 def _line(record: Record) -> str:

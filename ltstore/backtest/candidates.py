@@ -24,14 +24,20 @@ class Member:
     sampler : str
         "none", or a sampler whose rows fill every class up to the largest.
     sampler_settings : mapping
+    max_ratio : float, optional
+        At most this many synthetic rows per real row of a class.
     loss : {"ce", "la"}
         Of a trained head.
+    implicit : float
+        Of a trained head, see `ltstore.linear.TrainSettings`.
     """
 
     head: str = "linear"
     sampler: str = "none"
     sampler_settings: Mapping[str, Any] = field(default_factory=dict)
+    max_ratio: float | None = None
     loss: str = "la"
+    implicit: float = 0.0
 
     def __post_init__(self) -> None:
         if self.head not in ("linear", *CLOSED_FORMS):
@@ -40,14 +46,23 @@ class Member:
             raise ConfigError(f"unknown sampler {self.sampler!r}; known: none, {', '.join(SAMPLERS)}")
         if self.head != "linear" and self.sampler != "none":
             raise ConfigError(f"head {self.head!r} is a closed form of the moments and takes no synthetic rows")
-        TrainSettings(loss=self.loss)
+        if self.sampler == "none" and (self.sampler_settings or self.max_ratio is not None):
+            raise ConfigError("settings of a sampler would do nothing without one: name it, or leave them out")
+        if self.head != "linear" and self.implicit:
+            raise ConfigError(f"head {self.head!r} is a closed form and has no implicit rows")
+        TrainSettings(loss=self.loss, implicit=self.implicit)
 
     @property
     def name(self) -> str:
-        """The sampler, the closed form, or the loss: whichever tells it from others."""
+        """The sampler, the closed form, or the loss, and settings: whatever tells it from others."""
         if self.head != "linear":
             return self.head
-        return self.loss if self.sampler == "none" else self.sampler
+        told = {**self.sampler_settings, "max_ratio": self.max_ratio, "implicit": self.implicit or None}
+        words = [f"{key} {value}" for key, value in told.items() if value is not None]
+        if self.loss == "ce" and self.sampler != "none":
+            words.append("ce")
+        name = self.loss if self.sampler == "none" else self.sampler
+        return f"{name} ({', '.join(words)})" if words else name
 
     @property
     def key(self) -> str:

@@ -182,8 +182,8 @@ def _train(member: Member, rows: ArrayRows, moments: ClassMoments, seed: int) ->
         if member.sampler != "none":
             donors = class_donors(moments.means, moments.counts)
             sampler = make_sampler(member.sampler, **member.sampler_settings).fit(rows, moments, donors)
-            targets = balance_targets(moments.counts)
+            targets = balance_targets(moments.counts, max_ratio=member.max_ratio)
         stream = TrainingStream(rows, sampler=sampler, targets=targets, seed=seed)
-        settings = TrainSettings(loss=member.loss, tolerance=TOLERANCE, seed=seed)
+        settings = TrainSettings(loss=member.loss, implicit=member.implicit, tolerance=TOLERANCE, seed=seed)
         found = train_linear(stream, settings, moments, encoder=rows.encoder)
     return found.model.arrays

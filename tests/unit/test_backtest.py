@@ -254,8 +254,36 @@ def test_candidates_that_make_no_sense_are_refused() -> None:
         {"sampler": "nosuch"},
         {"head": "gda", "sampler": "duplicate"},
         {"loss": "hinge"},
+        {"max_ratio": 2.0},
+        {"sampler_settings": {"nu": 5.0}},
+        {"head": "gda", "implicit": 1.0},
+        {"implicit": -1.0},
     ):
         with pytest.raises(ConfigError):
             Member(**bad)
     with pytest.raises(ConfigError, match="needs candidates"):
         run_backtest(made(), candidates=[])
+
+
+def test_settings_of_members_tell_candidates_apart() -> None:
+    drawn = {"sampler": "neighbor-gauss"}
+    members = (
+        Member(**drawn),
+        Member(**drawn, sampler_settings={"pull": 0.0}),
+        Member(**drawn, max_ratio=1.0),
+        Member(implicit=5.0),
+        Member(loss="ce"),
+    )
+    names = [Candidate(members=(member,)).name for member in members]
+    assert names[1:] == [
+        "neighbor-gauss (pull 0.0)",
+        "neighbor-gauss (max_ratio 1.0)",
+        "la (implicit 5.0)",
+        "ce",
+    ]
+    card = run_backtest(made(), candidates=[Candidate(members=(member,)) for member in members], n_trials=2)
+    by_name = {each.candidate.name: each for each in card.results}
+    assert by_name["neighbor-gauss"].gain == 0
+    # Each was trained as it says: four settings, and not one of them scored as another.
+    assert len({(each.head, each.tail) for each in card.results}) == len(members)
+    assert Card.from_json(json.loads(json.dumps(card.to_json()))).choice == card.choice

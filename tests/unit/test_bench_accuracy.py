@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from bench.__main__ import main
+from bench.accuracy import defaults
+from bench.accuracy.command import MARKS
 from bench.accuracy.heads import BASELINES, HEADS, heads_of
 from bench.accuracy.problems import PROBLEMS, problem
 from bench.accuracy.run import MEASURES, correct, gains, read_records
@@ -161,3 +163,70 @@ def test_balanced_rows_get_synthetic_ones_and_text(real_data: Path, tmp_path: Pa
     assert records["auto"]["correct"] == records["la"]["correct"]
     assert records["text"]["settings"]["n_synthetic"] == 16 * 12
     assert set(BASELINES) <= set(HEADS)
+
+
+@pytest.fixture(scope="module")
+def toy_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("defaults") / "toy.jsonl"
+    words = [
+        "defaults",
+        "--problems",
+        "digits",
+        "--samplers",
+        "neighbor-gauss,kde",
+        "--size",
+        "toy",
+        "--trials",
+        "2",
+    ]
+    assert main([*words, "--out", str(out)]) == 0
+    return out
+
+
+def test_settings_are_compared_with_their_default(toy_study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    records = defaults.read_records([toy_study])
+    assert {defaults.key(record) for record in records} == {
+        ("digits", seed, "toy", sampler) for seed in (0, 1, 2) for sampler in ("neighbor-gauss", "kde")
+    }
+    for record in records:
+        assert record["gain_low"] <= record["gain"] <= record["gain_high"]
+        assert (record["gain"] == 0) or record["setting"] != "default"
+    pulls = {
+        r["setting"]: r["settings"]["pull_rows"]
+        for r in records
+        if "estimate" in r["setting"] and not r["seed"]
+    }
+    assert pulls["pull_rows 4 x estimate"] == pytest.approx(8 * pulls["pull_rows 0.5 x estimate"])
+    words = ["defaults", "--problems", "digits", "--samplers", "kde", "--size", "toy", "--out", str(toy_study)]
+    capsys.readouterr()
+    assert main(words) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_tables_say_means_and_what_is_beyond_noise(tmp_path: Path) -> None:
+    common = {"sampler": "kde", "size": "full", "seed": 0, "n_trials": 8, "date": "2026-01-01"}
+    default = {"setting": "default", "gain": 0.0, "gain_low": 0.0, "gain_high": 0.0, "head": 0.9, "tail": 0.456}
+    wide = default | {"setting": "nu 5", "gain": 0.02, "gain_low": -0.02, "gain_high": 0.06}
+    sure = wide | {"gain": 0.04, "gain_low": 0.01, "gain_high": 0.07}
+    records = [common | {"problem": "digits"} | each for each in (default, wide)]
+    records += [common | {"problem": "caltech101"} | each for each in (default, sure)]
+    text = defaults.tables([*records, records[0] | {"size": "toy"}])
+    assert "| setting | digits | caltech101 | mean |" in text
+    assert "| default: kept / cut classes | 90.0 / 45.6 | 90.0 / 45.6 | |" in text
+    assert "| nu 5 | +2.0 ± 4.0 | **+4.0 ± 3.0** | **+3.0 ± 2.5** |" in text
+    page, results = tmp_path / "page.md", tmp_path / "r.jsonl"
+    results.write_text("".join(json.dumps(record) + "\n" for record in records))
+    page.write_text(f"before\n{MARKS[0]}old\n{MARKS[1]}after\n")
+    for _ in range(2):
+        assert main(["defaults-page", str(results), "--out", str(page)]) == 0
+        assert page.read_text() == f"before\n{MARKS[0]}\n{text}\n{MARKS[1]}after\n"
+    page.write_text("no marks\n")
+    assert main(["defaults-page", str(results), "--out", str(page)]) == 1
+
+
+def test_studies_that_cannot_be_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["defaults", "--out", str(tmp_path / "x.jsonl"), "--problems"]
+    assert main([*words, "imagenet-fewshot"]) == 1
+    assert "no problem 'imagenet-fewshot' for defaults; known: digits" in capsys.readouterr().err
+    assert main([*words, "digits", "--samplers", "smote"]) == 1
+    assert "no study of 'smote'" in capsys.readouterr().err
