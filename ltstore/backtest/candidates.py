@@ -12,6 +12,8 @@ from ltstore.linear.training import CLOSED_FORMS
 from ltstore.sampling import SAMPLERS
 
 POSTHOC_TAUS = (0.0, 0.125, 0.25, 0.375, 0.5)
+BROAD_SAMPLERS = ("neighbor-gauss", "residual-transfer", "kde")
+"""Of the broad blend: they move means and spread the tail in three ways that err differently."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +64,8 @@ class Member:
         if self.loss == "ce" and self.sampler != "none":
             words.append("ce")
         name = self.loss if self.sampler == "none" else self.sampler
+        if words == [f"implicit {1.0}"] and name == "la":
+            return "implicit"
         return f"{name} ({', '.join(words)})" if words else name
 
     @property
@@ -112,9 +116,10 @@ class Candidate:
 def default_candidates(samplers: Sequence[str] | None = None) -> tuple[Candidate, ...]:
     """Return what is compared unless told otherwise.
 
-    Plain and logit-adjusted cross entropy, the closed forms GDA and ridge, every sampler that needs no setting, and
-    blends of the adjusted head with GDA, with each sampler, and with both; all but plain cross entropy with leans of
-    0 to 0.5. Leans cost nothing and blends next to nothing: only the members are trained.
+    Plain and logit-adjusted cross entropy, the latter with implicit rows too, the closed forms GDA and ridge, every
+    sampler that needs no setting; blends of the adjusted head with GDA, with implicit rows, with each sampler, and with
+    sampler and GDA; and the broad blend of adjusted head, implicit rows, three samplers and GDA. All but plain cross
+    entropy come with leans of 0 to 0.5. Leans cost nothing and blends next to nothing: only the members are trained.
 
     Parameters
     ----------
@@ -122,12 +127,20 @@ def default_candidates(samplers: Sequence[str] | None = None) -> tuple[Candidate
         Only these.
     """
     names = tuple(samplers) if samplers is not None else tuple(name for name in SAMPLERS if name != "text")
-    ce, la = Member(loss="ce"), Member(loss="la")
+    ce, la, implicit = Member(loss="ce"), Member(), Member(implicit=1.0)
     gda, ridge = Member(head="gda"), Member(head="ridge")
-    drawn = [Member(sampler=name) for name in names]
-    bases: list[tuple[Member, ...]] = [(la,), (gda,), (ridge,), *((member,) for member in drawn), (la, gda)]
-    bases += [pair for member in drawn for pair in ((la, member), (la, member, gda))]
+    drawn = {name: Member(sampler=name) for name in names}
+    broad = (la, implicit, *(drawn[name] for name in BROAD_SAMPLERS if name in drawn), gda)
+    bases: list[tuple[Member, ...]] = [
+        (la,),
+        (implicit,),
+        (gda,),
+        (ridge,),
+        *((each,) for each in drawn.values()),
+    ]
+    bases += [(la, gda), (la, implicit)]
+    bases += [blend for each in drawn.values() for blend in ((la, each), (la, each, gda))]
     return (
         Candidate(members=(ce,)),
-        *(Candidate(members=members, posthoc_tau=tau) for members in bases for tau in POSTHOC_TAUS),
+        *(Candidate(members=members, posthoc_tau=tau) for members in (*bases, broad) for tau in POSTHOC_TAUS),
     )
