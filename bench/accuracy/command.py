@@ -1,4 +1,4 @@
-"""python -m bench accuracy | defaults."""
+"""python -m bench accuracy | accuracy-page | defaults | defaults-page."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from bench.accuracy import defaults
+from bench.accuracy.page import page
 from bench.accuracy.problems import PROBLEMS
 from bench.accuracy.run import Record, read_records, run_problem
 from bench.machine import ROOT, today
 
 RESULTS = ROOT / "bench" / "results" / "accuracy"
+PAGE = ROOT / "docs" / "accuracy.md"
 STUDIES = ROOT / "bench" / "results" / "defaults"
 METHODS = ROOT / "docs" / "methods.md"
-ACTIONS = ("accuracy", "defaults", "defaults-page")
+ACTIONS = ("accuracy", "accuracy-page", "defaults", "defaults-page")
 MARKS = "<!-- written by `python -m bench defaults-page` -->\n", "<!-- until here -->\n"
 
 
@@ -32,6 +34,9 @@ def add_to(actions: Any) -> None:
     run.add_argument("--size", choices=("toy", "full"), default="full")
     run.add_argument("--out", type=Path, help="append to this file; default bench/results/accuracy/DATE.jsonl")
     run.add_argument("--force", action="store_true", help="also what has a record there")
+    write = actions.add_parser("accuracy-page", help="write docs/accuracy.md from results")
+    write.add_argument("results", nargs="*", type=Path, help="default: all of bench/results/accuracy")
+    write.add_argument("--out", type=Path, default=PAGE)
     study = actions.add_parser(
         "defaults", help="backtest settings of samplers on training rows of several problems"
     )
@@ -55,6 +60,9 @@ def act(given: argparse.Namespace) -> None:
         _run(given)
     elif given.action == "defaults":
         _study(given)
+    elif given.action == "accuracy-page":
+        found = read_records(given.results or sorted(RESULTS.glob("*.jsonl")))
+        given.out.write_text(page(list(found.values())), encoding="utf-8")
     else:
         records = defaults.read_records(given.results or sorted(STUDIES.glob("*.jsonl")))
         given.out.write_text(
