@@ -1,4 +1,4 @@
-"""python -m bench list | run | compare | page | accuracy | accuracy-page | defaults | defaults-page."""
+"""python -m bench list | run | compare | page | accuracy | accuracy-page | defaults | rules | methods-page."""
 
 from __future__ import annotations
 

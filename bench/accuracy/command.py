@@ -1,25 +1,24 @@
-"""python -m bench accuracy | accuracy-page | defaults | defaults-page."""
+"""python -m bench accuracy | accuracy-page | defaults | rules | methods-page."""
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from bench.accuracy import defaults
+from bench.accuracy import defaults, rules
 from bench.accuracy.page import page
 from bench.accuracy.problems import PROBLEMS
 from bench.accuracy.run import Record, read_records, run_problem
 from bench.machine import ROOT, today
 
-RESULTS = ROOT / "bench" / "results" / "accuracy"
+RESULTS = ROOT / "bench" / "results"
 PAGE = ROOT / "docs" / "accuracy.md"
-STUDIES = ROOT / "bench" / "results" / "defaults"
 METHODS = ROOT / "docs" / "methods.md"
-ACTIONS = ("accuracy", "accuracy-page", "defaults", "defaults-page")
-MARKS = "<!-- written by `python -m bench defaults-page` -->\n", "<!-- until here -->\n"
+ACTIONS = ("accuracy", "accuracy-page", "defaults", "rules", "methods-page")
 
 
 def add_to(actions: Any) -> None:
@@ -35,7 +34,7 @@ def add_to(actions: Any) -> None:
     run.add_argument("--out", type=Path, help="append to this file; default bench/results/accuracy/DATE.jsonl")
     run.add_argument("--force", action="store_true", help="also what has a record there")
     write = actions.add_parser("accuracy-page", help="write docs/accuracy.md from results")
-    write.add_argument("results", nargs="*", type=Path, help="default: all of bench/results/accuracy")
+    write.add_argument("--results", type=Path, default=RESULTS, help="folder that holds accuracy/*.jsonl")
     write.add_argument("--out", type=Path, default=PAGE)
     study = actions.add_parser(
         "defaults", help="backtest settings of samplers on training rows of several problems"
@@ -49,8 +48,17 @@ def add_to(actions: Any) -> None:
         "--out", type=Path, help="append to this file; default bench/results/defaults/DATE.jsonl"
     )
     study.add_argument("--force", action="store_true", help="also what has a record there")
-    tables = actions.add_parser("defaults-page", help="write the tables of docs/methods.md from results")
-    tables.add_argument("results", nargs="*", type=Path, help="default: all of bench/results/defaults")
+    choose = actions.add_parser("rules", help="compare rules of choosing from a backtest, on training rows")
+    choose.add_argument("--data", type=Path, metavar="DIR", help="as for accuracy")
+    choose.add_argument("--problems", default=",".join(rules.PROBLEMS), metavar="NAME,...")
+    choose.add_argument("--cards", type=int, default=rules.N_CARDS, help="backtests of each set of rows")
+    choose.add_argument("--size", choices=("toy", "full"), default="full")
+    choose.add_argument("--out", type=Path, help="append to this file; default bench/results/rules/DATE.jsonl")
+    choose.add_argument("--force", action="store_true", help="also what has a record there")
+    tables = actions.add_parser("methods-page", help="write the tables of docs/methods.md from results")
+    tables.add_argument(
+        "--results", type=Path, default=RESULTS, help="holds defaults/*.jsonl and rules/*.jsonl"
+    )
     tables.add_argument("--out", type=Path, default=METHODS)
 
 
@@ -60,31 +68,45 @@ def act(given: argparse.Namespace) -> None:
         _run(given)
     elif given.action == "defaults":
         _study(given)
+    elif given.action == "rules":
+        _rules(given)
     elif given.action == "accuracy-page":
-        found = read_records(given.results or sorted(RESULTS.glob("*.jsonl")))
-        given.out.write_text(page(list(found.values())), encoding="utf-8")
+        given.out.write_text(accuracy_page(given.results), encoding="utf-8")
     else:
-        records = defaults.read_records(given.results or sorted(STUDIES.glob("*.jsonl")))
-        given.out.write_text(
-            between_marks(given.out.read_text(encoding="utf-8"), defaults.tables(records)), encoding="utf-8"
-        )
+        text = given.out.read_text(encoding="utf-8")
+        given.out.write_text(with_tables(text, given.results), encoding="utf-8")
 
 
-def between_marks(text: str, tables: str) -> str:
-    """Return the text with what stands between its marks replaced.
+def accuracy_page(results: Path) -> str:
+    """Return docs/accuracy.md as the results in a folder have it."""
+    return page(list(read_records(sorted(results.glob("accuracy/*.jsonl"))).values()))
+
+
+def with_tables(text: str, results: Path) -> str:
+    """Return the text of docs/methods.md with the tables that the results in a folder give."""
+    studies = defaults.read_records(sorted(results.glob("defaults/*.jsonl")))
+    judged = rules.read_records(sorted(results.glob("rules/*.jsonl")))
+    return between_marks(
+        between_marks(text, "defaults", defaults.tables(studies)), "rules", rules.table(judged)
+    )
+
+
+def between_marks(text: str, name: str, table: str) -> str:
+    """Return the text with what stands between the marks of a table replaced.
 
     Raises
     ------
     ValueError
         The text has no such marks.
     """
-    before, opening, rest = text.partition(MARKS[0])
-    _, closing, after = rest.partition(MARKS[1])
+    marks = f"<!-- {name}: written by `python -m bench methods-page` -->\n", f"<!-- {name}: end -->\n"
+    before, opening, rest = text.partition(marks[0])
+    _, closing, after = rest.partition(marks[1])
     if not closing:
         raise ValueError(
-            f"the page has no place for the tables: put {MARKS[0].strip()} and {MARKS[1].strip()} there"
+            f"the page has no place for its table: put {marks[0].strip()} and {marks[1].strip()} there"
         )
-    return f"{before}{opening}\n{tables}\n{closing}{after}"
+    return f"{before}{opening}\n{table}\n{closing}{after}"
 
 
 def _run(given: argparse.Namespace) -> None:
@@ -93,26 +115,20 @@ def _run(given: argparse.Namespace) -> None:
         raise KeyError(f"no problem {unknown[0]!r}; known: {', '.join(PROBLEMS)}")
     if given.data is not None and not given.data.is_dir():
         raise FileNotFoundError(f"{given.data} is no folder: --data names the one with the data sets")
-    out = given.out or RESULTS / f"{today()}.jsonl"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    files = {out} if given.out else {out, *RESULTS.glob("*.jsonl")}
-    there = {} if given.force else read_records(sorted(path for path in files if path.exists()))
+    out, files = _files(given, "accuracy")
+    there = {} if given.force else read_records(files)
     heads = [word.strip() for word in given.heads.split(";") if word.strip()]
     for name in names:
         seeds = [int(word) for word in given.seeds.split(",") if word] or PROBLEMS[name].seeds
         for seed in seeds:
             for record in run_problem(name, seed, data=given.data, size=given.size, heads=heads, there=there):
-                with out.open("a", encoding="utf-8") as handle:
-                    handle.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+                _append(out, [record])
                 print(_line(record), flush=True)
 
 
 def _study(given: argparse.Namespace) -> None:
-    out = given.out or STUDIES / f"{today()}.jsonl"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    files = {out} if given.out else {out, *STUDIES.glob("*.jsonl")}
-    there = defaults.read_records(sorted(path for path in files if path.exists()))
-    known = set() if given.force else {defaults.key(record) for record in there}
+    out, files = _files(given, "defaults")
+    known = set() if given.force else {defaults.key(record) for record in defaults.read_records(files)}
     words = [[word for word in each.split(",") if word] for each in (given.problems, given.samplers)]
     for name, sampler in product(*words):
         if name not in defaults.PROBLEMS:
@@ -123,13 +139,42 @@ def _study(given: argparse.Namespace) -> None:
             study = defaults.run_study(
                 name, sampler, data=given.data, seed=seed, size=given.size, n_trials=given.trials
             )
-            records = list(study)
-            with out.open("a", encoding="utf-8") as handle:
-                handle.writelines(json.dumps(record, allow_nan=False) + "\n" for record in records)
+            records = _append(out, study)
             print(
                 f"{name} seed {seed}: {sampler}, {len(records)} settings, {records[0]['seconds']:.0f} s",
                 flush=True,
             )
+
+
+def _rules(given: argparse.Namespace) -> None:
+    out, files = _files(given, "rules")
+    known = set() if given.force else {rules.key(record) for record in rules.read_records(files)}
+    for name in filter(None, given.problems.split(",")):
+        if name not in rules.PROBLEMS:
+            raise KeyError(f"no problem {name!r} for rules; known: {', '.join(rules.PROBLEMS)}")
+        for seed in rules.PROBLEMS[name]:
+            if (name, seed, given.size) in known:
+                continue
+            records = _append(
+                out, rules.run_rules(name, data=given.data, seed=seed, size=given.size, n_cards=given.cards)
+            )
+            print(f"{name} seed {seed}: {len(records)} rules, {records[0]['seconds']:.0f} s", flush=True)
+
+
+def _files(given: argparse.Namespace, folder: str) -> tuple[Path, list[Path]]:
+    """Return the file to append to, and those whose records count as there."""
+    out: Path = given.out or RESULTS / folder / f"{today()}.jsonl"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    files = {out} if given.out else {out, *RESULTS.glob(f"{folder}/*.jsonl")}
+    return out, sorted(path for path in files if path.exists())
+
+
+def _append(out: Path, made: Iterable[Record]) -> list[Record]:
+    """Write records as lines, once all are made, and return them."""
+    records = list(made)
+    with out.open("a", encoding="utf-8") as handle:
+        handle.writelines(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in records)
+    return records
 
 
 def _line(record: Record) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,9 @@ import numpy as np
 import pytest
 
 from bench.__main__ import main
-from bench.accuracy import defaults
-from bench.accuracy.command import MARKS
+from bench.accuracy import defaults, rules
 from bench.accuracy.heads import BASELINES, HEADS, heads_of
+from bench.accuracy.page import page
 from bench.accuracy.problems import PROBLEMS, problem
 from bench.accuracy.run import MEASURES, correct, gains, read_records
 
@@ -214,14 +215,45 @@ def test_tables_say_means_and_what_is_beyond_noise(tmp_path: Path) -> None:
     assert "| setting | digits | caltech101 | mean |" in text
     assert "| default: kept / cut classes | 90.0 / 45.6 | 90.0 / 45.6 | |" in text
     assert "| nu 5 | +2.0 ± 4.0 | **+4.0 ± 3.0** | **+3.0 ± 2.5** |" in text
-    page, results = tmp_path / "page.md", tmp_path / "r.jsonl"
+    place, results = tmp_path / "page.md", tmp_path / "results" / "defaults" / "r.jsonl"
+    results.parent.mkdir(parents=True)
     results.write_text("".join(json.dumps(record) + "\n" for record in records))
-    page.write_text(f"before\n{MARKS[0]}old\n{MARKS[1]}after\n")
+    words = ["methods-page", "--results", str(tmp_path / "results"), "--out", str(place)]
+    marks = [f"<!-- {name}: written by `python -m bench methods-page` -->\n" for name in ("defaults", "rules")]
+    place.write_text(f"before\n{marks[0]}old\n<!-- defaults: end -->\nafter\n{marks[1]}<!-- rules: end -->\n")
     for _ in range(2):
-        assert main(["defaults-page", str(results), "--out", str(page)]) == 0
-        assert page.read_text() == f"before\n{MARKS[0]}\n{text}\n{MARKS[1]}after\n"
-    page.write_text("no marks\n")
-    assert main(["defaults-page", str(results), "--out", str(page)]) == 1
+        assert main(words) == 0
+        assert place.read_text().startswith(
+            f"before\n{marks[0]}\n{text}\n<!-- defaults: end -->\nafter\n{marks[1]}"
+        )
+    place.write_text("no marks\n")
+    assert main(words) == 1
+    assert place.read_text() == "no marks\n"
+
+
+def test_rules_are_judged_by_backtests_they_did_not_see(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "rules.jsonl"
+    words = ["rules", "--problems", "digits", "--size", "toy", "--cards", "2", "--out", str(out)]
+    assert main(words) == 0
+    records = rules.read_records([out])
+    assert {(each["rule"], each["seed"]) for each in records} == {
+        (r, s) for r in rules.RULES for s in (0, 1, 2)
+    }
+    for each in records:
+        assert each["worst"] <= each["gain"]
+        assert len(each["chosen"]) == 2
+    text = rules.table([each | {"size": "full"} for each in records])
+    mean = 100 * np.mean([each["gain"] for each in records if each["rule"] == "best score"])
+    assert f"| best score | {mean:+.1f} / " in text
+    capsys.readouterr()
+    assert main(words) == 0
+    assert capsys.readouterr().out == ""
+    assert main([*words, "--cards", "1", "--force"]) == 1
+    assert "make 2 or more, found 1" in capsys.readouterr().err
+    assert main(["rules", "--problems", "dtd", "--out", str(out)]) == 1
+    assert "no problem 'dtd' for rules" in capsys.readouterr().err
 
 
 def test_studies_that_cannot_be_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -230,3 +262,93 @@ def test_studies_that_cannot_be_run(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "no problem 'imagenet-fewshot' for defaults; known: digits" in capsys.readouterr().err
     assert main([*words, "digits", "--samplers", "smote"]) == 1
     assert "no study of 'smote'" in capsys.readouterr().err
+
+
+def made(
+    head: str, right: list[int], problem: str = "caltech101", seed: int = 0, **changes: Any
+) -> dict[str, Any]:
+    """A record of four test rows: two classes of 50 and of 5 training rows."""
+    bits = np.packbits(np.array(right, bool)).tobytes()
+    by_class = np.mean(right[:2]), np.mean(right[2:])
+
+    def estimate(value: float) -> dict[str, float]:
+        return {"value": float(value), "low": float(value) - 0.1, "high": float(value) + 0.1}
+
+    return {
+        "problem": problem,
+        "seed": seed,
+        "size": "full",
+        "head": head,
+        "encoder": "an encoder",
+        "rule": "some rows",
+        "ceiling": None,
+        "n_train": 55,
+        "settings": {"auto_name": "la", "auto_reason": "no backtest was possible (no tail)"},
+        "overall": estimate(float(np.mean(right))),
+        "balanced": estimate(float(np.mean(by_class))),
+        "many": None,
+        "medium": estimate(by_class[0]),
+        "few": estimate(by_class[1]),
+        "worst": {"accuracy": float(min(by_class))},
+        "ece": 0.05,
+        "seconds": {"total": 2.0, "train": 1.0},
+        "budget": {},
+        "card": None,
+        "class_counts": [50, 5],
+        "test_counts": [2, 2],
+        "correct": base64.b64encode(bits).decode(),
+        "machine": {"cpu": "a", "cores": 2},
+        "versions": {"python": "3.11"},
+        "commit": "0123",
+        "date": "2026-01-01",
+        **changes,
+    }
+
+
+def test_the_page_says_what_records_hold() -> None:
+    card = {"choice": "both", "reason": "", "gain": 0.01, "gain_low": -0.01, "gain_high": 0.03}
+    told = {
+        "card": card,
+        "budget": {"trials": 4, "candidates": 9},
+        "seconds": {"total": 30.0, "backtest": 20.0},
+    }
+    records = [
+        made("la", [1, 1, 0, 0]),
+        made("la", [1, 1, 1, 0], seed=1),
+        made("ce", [1, 1, 0, 0]),
+        made("ce", [1, 0, 0, 0], seed=1),
+        made("ce, all rows", [1, 1, 1, 1]),
+        made("auto", [1, 1, 1, 1], **told),
+        made("auto", [1, 1, 1, 1], seed=1),
+        made("gda", [0, 0, 0, 0], size="toy"),
+    ]
+    text = page(records)
+    assert "| la | 62.5 ± 10.0 (17.7) | 62.5 | n/a | 100.0 | 25.0 |  |  | 25.0 | 5.0 |" in text
+    assert "| ce, all rows | 100.0 ± 10.0 |" in text
+    # Seed 0: from 50 to 100 of 50 to 100; seed 1 has no head with all rows.
+    auto = next(line for line in text.splitlines() if line.startswith("| auto |"))
+    assert auto.endswith("| 100.0 | 5.0 | 100 | 16 |")
+    assert "- seed 0: both; foreseen over la +1.0 [-1.0, +3.0]; 9 candidates, 4 trials, 20 s of 30 s" in text
+    assert "- seed 1: la; no backtest was possible (no tail)" in text
+    assert "gda" not in text.split("## caltech101")[1]
+    assert "Not measured yet: digits, dtd-lt" in text
+    summary = next(line for line in text.splitlines() if line.startswith("| caltech101 | 2 | 100.0 / 100.0 | "))
+    assert "+37.5 [" in summary
+    assert "| la | " in summary
+
+
+def test_the_page_says_plainly_where_an_aim_is_missed() -> None:
+    good, bad = [1] * 2 + [0] * 2, [1, 0, 0, 0]
+    many_rows = {"test_counts": [100, 100]}
+
+    def repeated(head: str, right: list[int]) -> dict[str, Any]:
+        return made(head, list(np.repeat(right, 50))) | many_rows
+
+    text = page([repeated("la", good), repeated("auto", bad)])
+    assert "never below `la` by more than noise: **missed** on caltech101 (**-25.0 [" in text
+    assert "at equal overall: **missed**: **-25.0 [" in text
+    assert "below that head beyond noise on caltech101" in text
+    text = page([repeated("la", good), repeated("auto", [1, 1, 1, 0])])
+    assert "met on all 1 problems" in text
+    assert "at equal overall: met: **+25.0 [" in text
+    assert "beyond noise on" not in text
