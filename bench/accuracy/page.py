@@ -55,13 +55,33 @@ def page(records: Sequence[Record]) -> str:
         Of full size; others are left out.
     """
     full = [record for record in records if record["size"] == "full"]
-    tables = {name: _by_head([record for record in full if record["problem"] == name]) for name in PROBLEMS}
-    tables = {name: table for name, table in tables.items() if table}
-    missing = [name for name in PROBLEMS if name not in tables]
-    parts = [_HEAD, _summary(tables), *(_section(name, table) for name, table in tables.items())]
+    tables: dict[str, dict[str, list[Record]]] = {}
+    missing: list[str] = []
+    for name in PROBLEMS:
+        if not (found := [record for record in full if record["problem"] == name]):
+            missing.append(name)
+            continue
+        whole, left_out = _whole(found)
+        tables[name] = _by_head(whole)
+        measured = {record["seed"] for record in whole}
+        if unmeasured := sorted({*PROBLEMS[name].seeds, *left_out} - measured):
+            missing.append(f"{name} seed {', '.join(map(str, unmeasured))}")
+    parts = [_HEAD, _summary(tables)]
     if missing:
-        parts.append(f"\nNot measured yet: {', '.join(missing)}.\n")
+        parts.append(f"\nNot measured yet, or not with every head: {'; '.join(missing)}.\n")
+    parts += [_section(name, table) for name, table in tables.items()]
     return "".join([*parts, _machines(full)])
+
+
+def _whole(records: Sequence[Record]) -> tuple[list[Record], list[int]]:
+    """Records of the seeds that have all heads that the first of the fullest seeds has, and the other seeds."""
+    heads: dict[int, set[str]] = {}
+    for record in records:
+        heads.setdefault(record["seed"], set()).add(record["head"])
+    most = max(len(each) for each in heads.values())
+    first = next(seed for seed in sorted(heads) if len(heads[seed]) == most)
+    seeds = {seed for seed, each in heads.items() if heads[first] <= each}
+    return [record for record in records if record["seed"] in seeds], sorted(set(heads) - seeds)
 
 
 def _by_head(records: Sequence[Record]) -> dict[str, list[Record]]:
@@ -88,13 +108,20 @@ def _summary(tables: dict[str, dict[str, list[Record]]]) -> str:
             f"| {la.problem} | {len(auto)} | {_mean(auto, 'overall')} / {_mean(auto, 'few')} | {_gain(la.overall)} "
             f"| {_gain(la.few)} | {best.other} | {_gain(best.overall)} | {_gain(best.few)} |"
         )
-    lines.append(
-        f"| **mean** | | | {_gain(_average([each.overall for each in over_la]))} "
-        f"| {_gain(_average([each.few for each in over_la]))} | "
-        f"| {_gain(_average([each.overall for each in over_best]))} "
-        f"| {_gain(_average([each.few for each in over_best]))} |"
-    )
+    chosen = [all(record["card"] for record in table["auto"]) for table in whole.values()]
+    lines.append(_means("mean", over_la, over_best))
+    if any(chosen) and not all(chosen):
+        parts = ([each for each, has in zip(over, chosen, strict=True) if has] for over in (over_la, over_best))
+        lines.append(_means("mean with a backtest", *parts))
     return "\n".join(lines) + "\n\n" + _aims(over_la, over_best) if whole else ""
+
+
+def _means(name: str, over_la: Sequence[_Comparison], over_best: Sequence[_Comparison]) -> str:
+    la, best = (
+        " | ".join(_gain(_average([getattr(each, word) for each in over])) for word in ("overall", "few"))
+        for over in (over_la, over_best)
+    )
+    return f"| **{name}** | | | {la} | | {best} |"
 
 
 def _aims(over_la: Sequence[_Comparison], over_best: Sequence[_Comparison]) -> str:
@@ -235,13 +262,14 @@ def _choices(table: dict[str, list[Record]]) -> str:
 
 
 def _machines(records: Sequence[Record]) -> str:
-    lines: dict[str, None] = {}
+    loads: dict[str, list[float]] = {}
     for record in records:
         m, v = record["machine"], record["versions"]
-        cores = f"{m['cpu']}, {m['cores']} cores, shared with other work"
-        commit = record["commit"] or "unknown"
         words = ", ".join(f"{name} {v[name]}" for name in ("python", "numpy", "scipy", "numba") if name in v)
-        lines[f"- {record['date']}: {cores}; {words}; commit `{commit}`"] = None
+        commit = record["commit"] or "unknown"
+        line = f"- {record['date']}: {m['cpu']}, {m['cores']} cores; {words}; commit `{commit}`"
+        loads.setdefault(line, []).append(record["load"] or 0.0)
+    lines = [f"{line}; load {min(each):.1f} to {max(each):.1f}" for line, each in loads.items()]
     return "\n## Machines\n\n" + "\n".join(lines) + "\n" if lines else ""
 
 

@@ -298,6 +298,7 @@ def made(
         "test_counts": [2, 2],
         "correct": base64.b64encode(bits).decode(),
         "machine": {"cpu": "a", "cores": 2},
+        "load": 1.5,
         "versions": {"python": "3.11"},
         "commit": "0123",
         "date": "2026-01-01",
@@ -306,6 +307,8 @@ def made(
 
 
 def test_the_page_says_what_records_hold() -> None:
+    assert "at equal overall: met: **+25.0 [" in text
+    assert "beyond noise on" not in text
     card = {"choice": "both", "reason": "", "gain": 0.01, "gain_low": -0.01, "gain_high": 0.03}
     told = {
         "card": card,
@@ -318,20 +321,22 @@ def test_the_page_says_what_records_hold() -> None:
         made("ce", [1, 1, 0, 0]),
         made("ce", [1, 0, 0, 0], seed=1),
         made("ce, all rows", [1, 1, 1, 1]),
+        made("ce, all rows", [1, 1, 1, 1], seed=1),
+        made("la", [0, 0, 0, 0], seed=2),
         made("auto", [1, 1, 1, 1], **told),
         made("auto", [1, 1, 1, 1], seed=1),
         made("gda", [0, 0, 0, 0], size="toy"),
     ]
     text = page(records)
     assert "| la | 62.5 ± 10.0 (17.7) | 62.5 | n/a | 100.0 | 25.0 |  |  | 25.0 | 5.0 |" in text
-    assert "| ce, all rows | 100.0 ± 10.0 |" in text
-    # Seed 0: from 50 to 100 of 50 to 100; seed 1 has no head with all rows.
+    assert "| ce, all rows | 100.0 ± 10.0 (0.0) |" in text
     auto = next(line for line in text.splitlines() if line.startswith("| auto |"))
     assert auto.endswith("| 100.0 | 5.0 | 100 | 16 |")
     assert "- seed 0: both; foreseen over la +1.0 [-1.0, +3.0]; 9 candidates, 4 trials, 20 s of 30 s" in text
     assert "- seed 1: la; no backtest was possible (no tail)" in text
     assert "gda" not in text.split("## caltech101")[1]
-    assert "Not measured yet: digits, dtd-lt" in text
+    assert "Not measured yet, or not with every head: digits; caltech101 seed 2; dtd-lt; " in text
+    assert "2026-01-01: a, 2 cores; python 3.11; commit `0123`; load 1.5 to 1.5" in text
     summary = next(line for line in text.splitlines() if line.startswith("| caltech101 | 2 | 100.0 / 100.0 | "))
     assert "+37.5 [" in summary
     assert "| la | " in summary
@@ -350,5 +355,10 @@ def test_the_page_says_plainly_where_an_aim_is_missed() -> None:
     assert "below that head beyond noise on caltech101" in text
     text = page([repeated("la", good), repeated("auto", [1, 1, 1, 0])])
     assert "met on all 1 problems" in text
-    assert "at equal overall: met: **+25.0 [" in text
-    assert "beyond noise on" not in text
+    assert "with a backtest" not in text
+    card = {"choice": "both", "reason": "", "gain": 0.0, "gain_low": 0.0, "gain_high": 0.0}
+    told = {"card": card, "budget": {"trials": 4, "candidates": 9}, "seconds": {"total": 3.0, "backtest": 2.0}}
+    dtd = [repeated(head, good) | {"problem": "dtd-lt"} for head in ("la", "auto")]
+    text = page([*dtd, repeated("la", good), repeated("auto", [1, 1, 1, 0]) | told])
+    assert "| **mean** | | | **+12.5 [" in text
+    assert "| **mean with a backtest** | | | **+25.0 [" in text
