@@ -24,6 +24,8 @@ BEATEN = 2.0
 More than one, because the best of many noisy scores is ahead by luck (docs/methods.md).
 """
 REFERENCE = "la"
+RULE = 2
+"""Raised when what is tried by default, or how is chosen, changes: a kept card of another rule is made anew."""
 _Z95 = 1.96
 _FEW, _MANY = 20, 100
 

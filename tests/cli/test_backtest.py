@@ -72,6 +72,10 @@ def test_a_damaged_card_is_made_anew(shell: Shell, store: Path) -> None:
     path.write_text("{")
     assert not shell.ok("backtest", store, "--subset", "lt", "--json").json["reused"]
     document = json.loads(path.read_text())
+    document["settings"]["rule"] -= 1
+    path.write_text(json.dumps(document))
+    assert not shell.ok("backtest", store, "--subset", "lt", "--json").json["reused"]
+    document = json.loads(path.read_text())
     document["made_from"]["rows"] = "sha256:other"
     path.write_text(json.dumps(document))
     assert not shell.ok("backtest", store, "--subset", "lt", "--json").json["reused"]
