@@ -181,9 +181,10 @@ def _section(name: str, table: dict[str, list[Record]]) -> str:
     first = next(iter(table.values()))[0]
     counts = np.array(first["class_counts"])
     seeds = sorted({record["seed"] for records in table.values() for record in records})
+    drawn = " Other seeds: ".join(dict.fromkeys(r["rule"] for r in next(iter(table.values()))))
     lines = [
         f"\n## {name}\n",
-        f"{first['rule']}. {first['encoder']}, {first['n_train']:,} training rows, {counts.max()} to {counts.min()} a "
+        f"{drawn}. {first['encoder']}, {first['n_train']:,} training rows, {counts.max()} to {counts.min()} a "
         f"class, {len(counts)} classes, {sum(first['test_counts']):,} test rows; seeds {', '.join(map(str, seeds))}.",
         _ceiling(first),
         "| head | overall | balanced | many | medium | few | over la: overall | over la: few | worst | ECE | gap "
@@ -262,14 +263,16 @@ def _choices(table: dict[str, list[Record]]) -> str:
 
 
 def _machines(records: Sequence[Record]) -> str:
-    loads: dict[str, list[float]] = {}
+    taken: dict[str, list[Record]] = {}
     for record in records:
         m, v = record["machine"], record["versions"]
         words = ", ".join(f"{name} {v[name]}" for name in ("python", "numpy", "scipy", "numba") if name in v)
-        commit = record["commit"] or "unknown"
-        line = f"- {record['date']}: {m['cpu']}, {m['cores']} cores; {words}; commit `{commit}`"
-        loads.setdefault(line, []).append(record["load"] or 0.0)
-    lines = [f"{line}; load {min(each):.1f} to {max(each):.1f}" for line, each in loads.items()]
+        taken.setdefault(f"- {record['date']}: {m['cpu']}, {m['cores']} cores; {words}", []).append(record)
+    lines = []
+    for line, each in taken.items():
+        loads = [record["load"] or 0.0 for record in each]
+        commits = ", ".join(dict.fromkeys(f"`{record['commit'] or 'unknown'}`" for record in each))
+        lines.append(f"{line}; load {min(loads):.1f} to {max(loads):.1f}; commits {commits}")
     return "\n## Machines\n\n" + "\n".join(lines) + "\n" if lines else ""
 
 

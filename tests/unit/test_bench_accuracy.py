@@ -12,6 +12,7 @@ import pytest
 
 from bench.__main__ import main
 from bench.accuracy import defaults, rules
+from bench.accuracy.command import METHODS, PAGE, RESULTS, accuracy_page, with_tables
 from bench.accuracy.heads import BASELINES, HEADS, heads_of
 from bench.accuracy.page import page
 from bench.accuracy.problems import PROBLEMS, problem
@@ -334,7 +335,7 @@ def test_the_page_says_what_records_hold() -> None:
     assert "- seed 1: la; no backtest was possible (no tail)" in text
     assert "gda" not in text.split("## caltech101")[1]
     assert "Not measured yet, or not with every head: digits; caltech101 seed 2; dtd-lt; " in text
-    assert "2026-01-01: a, 2 cores; python 3.11; commit `0123`; load 1.5 to 1.5" in text
+    assert "2026-01-01: a, 2 cores; python 3.11; load 1.5 to 1.5; commits `0123`" in text
     summary = next(line for line in text.splitlines() if line.startswith("| caltech101 | 2 | 100.0 / 100.0 | "))
     assert "+37.5 [" in summary
     assert "| la | " in summary
@@ -362,3 +363,11 @@ def test_the_page_says_plainly_where_an_aim_is_missed() -> None:
     text = page([*dtd, repeated("la", good), repeated("auto", [1, 1, 1, 0]) | told])
     assert "| **mean** | | | **+12.5 [" in text
     assert "| **mean with a backtest** | | | **+25.0 [" in text
+
+
+def test_the_committed_pages_are_made_of_the_committed_results() -> None:
+    for name in ("accuracy", "defaults", "rules"):
+        assert any(RESULTS.glob(f"{name}/*.jsonl"))
+    assert PAGE.read_text(encoding="utf-8") == accuracy_page(RESULTS), "run python -m bench accuracy-page"
+    text = METHODS.read_text(encoding="utf-8")
+    assert text == with_tables(text, RESULTS), "run python -m bench methods-page"
