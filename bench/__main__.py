@@ -1,4 +1,4 @@
-"""python -m bench list | run | compare | page."""
+"""python -m bench list | run | compare | page | accuracy | accuracy-page | defaults | rules | methods-page."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bench import show
+from bench.accuracy import command
 from bench.case import all_cases, select_cases
 from bench.compare import compare, machines_differ, read_records
 from bench.machine import ROOT
@@ -45,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     write = actions.add_parser("page", help="write docs/benchmarks.md from results")
     write.add_argument("results", nargs="*", type=Path, help="default: all of bench/results")
     write.add_argument("--out", type=Path, default=PAGE)
+    command.add_to(actions)
     return parser
 
 
@@ -58,6 +60,8 @@ def main(words: Sequence[str] | None = None) -> int:
             _run(given)
         elif given.action == "compare":
             _compare(given)
+        elif given.action in command.ACTIONS:
+            command.act(given)
         else:
             files = given.results or sorted(RESULTS.glob("*.jsonl"))
             given.out.write_text(page(all_cases(), read_records(files)), encoding="utf-8")

@@ -6,12 +6,13 @@ Start reading at `plan` (pure: which rows are hidden), then `candidates`, `trial
 """
 
 from ltstore.backtest.candidates import Candidate, Member, default_candidates
-from ltstore.backtest.card import Card, Result
+from ltstore.backtest.card import RULE, Card, Result
 from ltstore.backtest.plan import Trial, plan_trials
 from ltstore.backtest.trial import BLEND_ROWS, blend_heads, run_backtest
 
 __all__ = [
     "BLEND_ROWS",
+    "RULE",
     "Candidate",
     "Card",
     "Member",

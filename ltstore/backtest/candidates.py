@@ -12,6 +12,8 @@ from ltstore.linear.training import CLOSED_FORMS
 from ltstore.sampling import SAMPLERS
 
 POSTHOC_TAUS = (0.0, 0.125, 0.25, 0.375, 0.5)
+BROAD_SAMPLERS = ("neighbor-gauss", "residual-transfer", "kde")
+"""Of the broad blend: they move means and spread the tail in three ways that err differently."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,14 +26,20 @@ class Member:
     sampler : str
         "none", or a sampler whose rows fill every class up to the largest.
     sampler_settings : mapping
+    max_ratio : float, optional
+        At most this many synthetic rows per real row of a class.
     loss : {"ce", "la"}
         Of a trained head.
+    implicit : float
+        Of a trained head, see `ltstore.linear.TrainSettings`.
     """
 
     head: str = "linear"
     sampler: str = "none"
     sampler_settings: Mapping[str, Any] = field(default_factory=dict)
+    max_ratio: float | None = None
     loss: str = "la"
+    implicit: float = 0.0
 
     def __post_init__(self) -> None:
         if self.head not in ("linear", *CLOSED_FORMS):
@@ -40,14 +48,25 @@ class Member:
             raise ConfigError(f"unknown sampler {self.sampler!r}; known: none, {', '.join(SAMPLERS)}")
         if self.head != "linear" and self.sampler != "none":
             raise ConfigError(f"head {self.head!r} is a closed form of the moments and takes no synthetic rows")
-        TrainSettings(loss=self.loss)
+        if self.sampler == "none" and (self.sampler_settings or self.max_ratio is not None):
+            raise ConfigError("settings of a sampler would do nothing without one: name it, or leave them out")
+        if self.head != "linear" and self.implicit:
+            raise ConfigError(f"head {self.head!r} is a closed form and has no implicit rows")
+        TrainSettings(loss=self.loss, implicit=self.implicit)
 
     @property
     def name(self) -> str:
-        """The sampler, the closed form, or the loss: whichever tells it from others."""
+        """The sampler, the closed form, or the loss, and settings: whatever tells it from others."""
         if self.head != "linear":
             return self.head
-        return self.loss if self.sampler == "none" else self.sampler
+        told = {**self.sampler_settings, "max_ratio": self.max_ratio, "implicit": self.implicit or None}
+        words = [f"{key} {value}" for key, value in told.items() if value is not None]
+        if self.loss == "ce" and self.sampler != "none":
+            words.append("ce")
+        name = self.loss if self.sampler == "none" else self.sampler
+        if words == [f"implicit {1.0}"] and name == "la":
+            return "implicit"
+        return f"{name} ({', '.join(words)})" if words else name
 
     @property
     def key(self) -> str:
@@ -97,9 +116,10 @@ class Candidate:
 def default_candidates(samplers: Sequence[str] | None = None) -> tuple[Candidate, ...]:
     """Return what is compared unless told otherwise.
 
-    Plain and logit-adjusted cross entropy, the closed forms GDA and ridge, every sampler that needs no setting, and
-    blends of the adjusted head with GDA, with each sampler, and with both; all but plain cross entropy with leans of
-    0 to 0.5. Leans cost nothing and blends next to nothing: only the members are trained.
+    Plain and logit-adjusted cross entropy, the latter with implicit rows too, the closed forms GDA and ridge, every
+    sampler that needs no setting; blends of the adjusted head with GDA, with implicit rows, with each sampler, and with
+    sampler and GDA; and the broad blend of adjusted head, implicit rows, three samplers and GDA. All but plain cross
+    entropy come with leans of 0 to 0.5. Leans cost nothing and blends next to nothing: only the members are trained.
 
     Parameters
     ----------
@@ -107,12 +127,20 @@ def default_candidates(samplers: Sequence[str] | None = None) -> tuple[Candidate
         Only these.
     """
     names = tuple(samplers) if samplers is not None else tuple(name for name in SAMPLERS if name != "text")
-    ce, la = Member(loss="ce"), Member(loss="la")
+    ce, la, implicit = Member(loss="ce"), Member(), Member(implicit=1.0)
     gda, ridge = Member(head="gda"), Member(head="ridge")
-    drawn = [Member(sampler=name) for name in names]
-    bases: list[tuple[Member, ...]] = [(la,), (gda,), (ridge,), *((member,) for member in drawn), (la, gda)]
-    bases += [pair for member in drawn for pair in ((la, member), (la, member, gda))]
+    drawn = {name: Member(sampler=name) for name in names}
+    broad = (la, implicit, *(drawn[name] for name in BROAD_SAMPLERS if name in drawn), gda)
+    bases: list[tuple[Member, ...]] = [
+        (la,),
+        (implicit,),
+        (gda,),
+        (ridge,),
+        *((each,) for each in drawn.values()),
+    ]
+    bases += [(la, gda), (la, implicit)]
+    bases += [blend for each in drawn.values() for blend in ((la, each), (la, each, gda))]
     return (
         Candidate(members=(ce,)),
-        *(Candidate(members=members, posthoc_tau=tau) for members in bases for tau in POSTHOC_TAUS),
+        *(Candidate(members=members, posthoc_tau=tau) for members in (*bases, broad) for tau in POSTHOC_TAUS),
     )

@@ -14,11 +14,18 @@ from ltstore.errors import ConfigError
 from ltstore.types import BoolArray, DoubleArray, IntArray
 
 EQUAL = 1.0
-"""Candidates within so many standard errors (of the paired difference) of the best score count as equal.
+"""Leans within so many standard errors (of the paired difference) of the best one's score count as equal.
 
 The one-standard-error rule: Breiman et al. 1984, "Classification and regression trees", section 3.4.3.
 """
+BEATEN = 2.0
+"""The widest blend is left for another candidate only if that one is ahead by more standard errors than this.
+
+More than one, because the best of many noisy scores is ahead by luck (docs/methods.md).
+"""
 REFERENCE = "la"
+RULE = 2
+"""Raised when what is tried by default, or how is chosen, changes: a kept card of another rule is made anew."""
 _Z95 = 1.96
 _FEW, _MANY = 20, 100
 
@@ -61,7 +68,7 @@ class Result:
 
     @property
     def equal(self) -> bool:
-        """Whether the best score cannot be told from this one."""
+        """Whether the best score cannot be told from this one (by `EQUAL`)."""
         return self.behind <= EQUAL * self.behind_error
 
     def to_json(self) -> dict[str, Any]:
@@ -145,8 +152,10 @@ def judge(
 ) -> Card:
     """Make the card of per-class accuracies.
 
-    The choice is, among the candidates whose score cannot be told from the best (`EQUAL`), the one with the highest
-    accuracy over cut classes: what is equal over all classes is chosen for the tail.
+    The choice is made in two steps. The base (the members of a blend) is the widest one's, unless the best score is
+    ahead of all its leans by more than `BEATEN` standard errors: then that of the best score. Its lean is, among those
+    whose score cannot be told from its best lean's (`EQUAL`), the one with the highest accuracy over cut classes: what
+    is equal over all classes is chosen for the tail.
 
     Parameters
     ----------
@@ -185,11 +194,7 @@ def judge(
         )
         for k in order
     ]
-    equal = [k for k, result in enumerate(results) if result.equal]
-    chosen = max(equal, key=lambda k: (results[k].tail, -k))
-    reason = "the best score"
-    if chosen:
-        reason = f"the best tail among {len(equal)} whose scores cannot be told apart"
+    chosen, reason = _choose(results, candidates, order, table)
     return Card(
         results=tuple(results),
         chosen=chosen,
@@ -199,6 +204,35 @@ def judge(
         n_tail=n_tail,
         **facts,
     )
+
+
+def widest(candidates: Sequence[Candidate]) -> Candidate:
+    """Return the candidate with the most members, the first among equals."""
+    return max(candidates, key=lambda candidate: len(candidate.members))
+
+
+def _choose(
+    results: Sequence[Result], candidates: Sequence[Candidate], order: Sequence[int], table: _Table
+) -> tuple[int, str]:
+    """Return the position of the choice in the results, and why it is the choice."""
+    base = widest(candidates).base
+    reason = f"no other base is ahead of the widest by {BEATEN:g} standard errors"
+    if all(each.behind > BEATEN * each.behind_error for each in results if each.candidate.base == base):
+        base = results[0].candidate.base
+        reason = f"its base is ahead of the widest by more than {BEATEN:g} standard errors"
+    leans = [place for place, each in enumerate(results) if each.candidate.base == base]
+    equal = [leans[0]]
+    for place in leans[1:]:
+        behind, error = table.difference(order[leans[0]], order[place])
+        if behind <= EQUAL * error:
+            equal.append(place)
+    chosen = max(equal, key=lambda place: (results[place].tail, -place))
+    told = (
+        "its best lean"
+        if chosen == leans[0]
+        else f"the best tail among {len(equal)} leans that cannot be told apart"
+    )
+    return chosen, f"{reason}; {told}"
 
 
 class _Table:

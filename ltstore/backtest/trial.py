@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltstore.backtest.candidates import Candidate, Member, default_candidates
-from ltstore.backtest.card import REFERENCE, Card, judge
+from ltstore.backtest.card import REFERENCE, Card, judge, widest
 from ltstore.backtest.plan import ROWS_PER_CLASS, Trial, large_classes, plan_trials
 from ltstore.errors import ConfigError
 from ltstore.linear import TrainSettings, train_closed_form, train_linear
@@ -32,10 +32,12 @@ HeadArrays = tuple[DoubleArray, DoubleArray]
 
 
 def blend_heads(heads: Sequence[HeadArrays], X: FloatArray) -> HeadArrays:
-    """Return the mean of heads, each first brought to the same spread of logits.
+    """Return the mean of heads, each first brought to the spread that the logits of the first have.
 
-    ``mean_k (W_k / s_k, b_k / s_k) * mean_k s_k`` with s_k the standard deviation of head k's logits over classes,
-    averaged over rows. A class that a head leaves empty is empty.
+    ``mean_k (W_k / s_k, b_k / s_k) * s_1`` with s_k the standard deviation of head k's logits over classes, averaged
+    over rows. A class that a head leaves empty is empty. The first head's spread, because a lean adds log shares: they
+    mean what they say on the logits of a softmax head that was trained, and nothing on those of a closed form that
+    separates its training rows, which may be a hundred times as large.
 
     Parameters
     ----------
@@ -50,7 +52,7 @@ def blend_heads(heads: Sequence[HeadArrays], X: FloatArray) -> HeadArrays:
     for weight, bias in heads:
         logits = X @ weight[~empty].T.astype(np.float32) + bias[~empty]
         spreads.append(max(float(logits.std(axis=1).mean()), float(np.finfo(np.float32).tiny)))
-    common = float(np.mean(spreads))
+    common = spreads[0]
     weight = np.mean([w * (common / s) for (w, _), s in zip(heads, spreads, strict=True)], axis=0)
     bias = np.mean([b * (common / s) for (_, b), s in zip(heads, spreads, strict=True)], axis=0)
     return weight, np.where(empty, EMPTY_CLASS_BIAS, bias)
@@ -93,8 +95,9 @@ def run_backtest(
 
     Notes
     -----
-    Cost: trials times members (9 by default) times one training on at most C x `rows_per_class` rows, to one percent of
-    the optimum. Memory: the rows of one trial in float32, twice with synthetic rows.
+    Cost: trials times members (12 by default, fewer after the first pair) times one training on at most C x
+    `rows_per_class` rows, to one percent of the optimum. Memory: the rows of one trial in float32, twice with
+    synthetic rows.
     """
     began = time.perf_counter()
     chosen = tuple(candidates) if candidates is not None else default_candidates()
@@ -126,12 +129,15 @@ def run_backtest(
 def _promising(
     candidates: Sequence[Candidate], accuracy: DoubleArray, trials: Sequence[Trial], facts: dict[str, int]
 ) -> NDArray[np.bool_]:
-    """Return which candidates go on: those whose base is, at its best lean, near the best of the first pair."""
+    """Return which candidates go on: those whose base is, at its best lean, near the best of the first pair.
+
+    The reference, the first and the widest candidate always do.
+    """
     first = judge(
         candidates, accuracy, trials, **facts, rows_digest="", seed=0, rows_per_class=0, seconds=0.0
     ).results
     near = {result.candidate.base for result in first if result.behind <= PROMISING * result.behind_error}
-    near |= {REFERENCE, candidates[0].base}
+    near |= {REFERENCE, candidates[0].base, widest(candidates).base}
     return np.array([candidate.base in near for candidate in candidates])
 
 
@@ -182,8 +188,8 @@ def _train(member: Member, rows: ArrayRows, moments: ClassMoments, seed: int) ->
         if member.sampler != "none":
             donors = class_donors(moments.means, moments.counts)
             sampler = make_sampler(member.sampler, **member.sampler_settings).fit(rows, moments, donors)
-            targets = balance_targets(moments.counts)
+            targets = balance_targets(moments.counts, max_ratio=member.max_ratio)
         stream = TrainingStream(rows, sampler=sampler, targets=targets, seed=seed)
-        settings = TrainSettings(loss=member.loss, tolerance=TOLERANCE, seed=seed)
+        settings = TrainSettings(loss=member.loss, implicit=member.implicit, tolerance=TOLERANCE, seed=seed)
         found = train_linear(stream, settings, moments, encoder=rows.encoder)
     return found.model.arrays

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ltstore.atomic import write_json
-from ltstore.backtest import Card, default_candidates, run_backtest
+from ltstore.backtest import RULE, Card, default_candidates, run_backtest
 from ltstore.errors import ConfigError, StoreWriteError
 from ltstore.provenance import record
 from ltstore.storage import Place
@@ -87,6 +87,7 @@ def backtest(
         "samplers": list(samplers) if samplers is not None else None,
         "n_trials": n_trials,
         "seed": seed,
+        "rule": RULE,
     }
     settings |= options
     path = selection.stats_path / CARD_FILE

@@ -347,7 +347,8 @@ def _fit_chosen(
             head=member.head,
             sampler=member.sampler,
             sampler_settings=member.sampler_settings,
-            settings=replace(settings, loss=member.loss),
+            max_ratio=member.max_ratio,
+            settings=replace(settings, loss=member.loss, implicit=member.implicit or settings.implicit),
         )
         for member in choice.members
     ]

@@ -47,6 +47,10 @@ def test_a_card_is_made_kept_and_used(shell: Shell, store: Path, tmp_path: Path)
     assert len(model.record["settings"]["members"]) == len(
         first["results"][first["chosen"]]["candidate"]["members"]
     )
+    asked = first["results"][first["chosen"]]["candidate"]["members"]
+    for member, done in zip(asked, model.record["settings"]["members"], strict=True):
+        assert done.get("implicit", 0.0) == member["implicit"]
+        assert done["sampler"] == member["sampler"]
     result = shell.ok("evaluate", tmp_path / "auto", "--store", store, "--json").json
     assert result["models"][0]["overall"]["value"] > 0.85
 
@@ -66,6 +70,10 @@ def test_the_choice_does_not_see_the_test_split(shell: Shell, store: Path, tmp_p
 def test_a_damaged_card_is_made_anew(shell: Shell, store: Path) -> None:
     path = Path(shell.ok("backtest", store, "--subset", "lt", "--json").json["path"])
     path.write_text("{")
+    assert not shell.ok("backtest", store, "--subset", "lt", "--json").json["reused"]
+    document = json.loads(path.read_text())
+    document["settings"]["rule"] -= 1
+    path.write_text(json.dumps(document))
     assert not shell.ok("backtest", store, "--subset", "lt", "--json").json["reused"]
     document = json.loads(path.read_text())
     document["made_from"]["rows"] = "sha256:other"
@@ -97,3 +105,22 @@ def test_a_lean_can_be_given_by_hand(shell: Shell, store: Path, tmp_path: Path) 
     shares = a.class_counts / a.class_counts.sum()
     np.testing.assert_allclose(b.bias - a.bias, -0.5 * np.log(shares), atol=1e-5)
     assert shell("train", store, "--posthoc-tau", "-1", "--out", tmp_path / "c").code == 1
+
+
+def test_auto_trains_what_was_chosen(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counts and implicit rows of a member reach its training."""
+    from types import SimpleNamespace
+
+    from ltstore.backtest import Candidate, Member
+    from ltstore.workflow import train
+
+    members = (Member(implicit=2.0), Member(sampler="kde", max_ratio=1.0), Member(loss="ce"))
+    choice = SimpleNamespace(candidate=Candidate(members=members))
+    card = SimpleNamespace(choice=choice, reason="told")
+    monkeypatch.setattr("ltstore.workflow.training.backtest", lambda *a, **k: SimpleNamespace(card=card))
+    outcome = train(store, subset="lt", sampler="auto")
+    done = outcome.model.record["settings"]["members"]
+    assert [each["implicit"] for each in done] == [2.0, 0.0, 0.0]
+    assert [each["loss"] for each in done] == ["la", "la", "ce"]
+    counts = outcome.model.class_counts
+    np.testing.assert_array_equal(outcome.targets, np.minimum(counts.max() - counts, counts))

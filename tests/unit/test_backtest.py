@@ -20,7 +20,7 @@ from ltstore.backtest import (
     plan_trials,
     run_backtest,
 )
-from ltstore.backtest.card import EQUAL, judge
+from ltstore.backtest.card import judge
 from ltstore.backtest.plan import LEAST_HIDDEN
 from ltstore.errors import ConfigError, DataError
 from ltstore.linear.objective import EMPTY_CLASS_BIAS
@@ -141,18 +141,55 @@ def test_scores_by_hand() -> None:
     assert ce.behind_error == pytest.approx(error)
     assert ce.gain_high - ce.gain == pytest.approx(1.96 * error)
     assert card.choice.candidate.name == "la"
-    assert card.reason == "the best score"
+    assert card.reason.endswith("its best lean")
 
 
-def test_what_cannot_be_told_apart_is_chosen_for_the_tail() -> None:
-    nan = np.nan
-    la = [[0.2, 0.4, 0.9, 0.7, nan], [0.8, 0.6, 0.3, 0.1, nan]]
-    leaning = [[0.5, 0.3, 0.7, 0.5, nan], [0.5, 0.5, 0.1, 0.3, nan]]  # tail 0.3, head 0.55
-    card = judged({"la": la, "gda": leaning}, n_head=1, n_tail=4)
-    best, other = card.results
-    assert best.candidate.name == "gda" or other.behind <= EQUAL * other.behind_error
-    card = judged({"la": la, "gda": leaning}, n_head=2, n_tail=8)
-    assert card.choice.tail == max(each.tail for each in card.results if each.equal)
+def leaning(accuracy: dict[tuple[str, float], Any], n_trials: int = 2) -> Card:
+    """A card of bases and leans: "la", "gda", and "both", their blend."""
+    la, gda = Member(), Member(head="gda")
+    bases = {"la": (la,), "gda": (gda,), "both": (la, gda)}
+    return judge(
+        [Candidate(members=bases[base], posthoc_tau=tau) for base, tau in accuracy],
+        np.array(list(accuracy.values()), float),
+        two_trials(),
+        n_head=2,
+        n_tail=2,
+        rows_digest="d",
+        rows_per_class=1,
+        seed=0,
+        seconds=0.0,
+    )
+
+
+def both_trials(head: tuple[float, float], tail: tuple[float, float]) -> list[list[float]]:
+    """Accuracy in `two_trials`: the same in both, of two kept and two cut classes."""
+    return [[*tail, *head, np.nan], [*head, *tail, np.nan]]
+
+
+def test_the_widest_blend_is_left_only_for_what_is_surely_better() -> None:
+    la, blend = both_trials((0.8, 0.8), (0.4, 0.4)), both_trials((0.8, 0.82), (0.42, 0.4))
+    unsure, sure = both_trials((0.78, 0.88), (0.48, 0.38)), both_trials((0.9, 0.92), (0.52, 0.5))
+    card = leaning({("la", 0.0): la, ("gda", 0.0): unsure, ("both", 0.0): blend})
+    assert card.results[0].candidate.name == "gda"
+    assert card.results[0].gain > 0.02
+    assert card.choice.candidate.name == "la + gda"
+    assert card.reason == "no other base is ahead of the widest by 2 standard errors; its best lean"
+    card = leaning({("la", 0.0): la, ("gda", 0.0): sure, ("both", 0.0): blend})
+    assert card.choice.candidate.name == "gda"
+    assert card.reason == "its base is ahead of the widest by more than 2 standard errors; its best lean"
+
+
+def test_of_leans_that_cannot_be_told_apart_the_best_tail_is_chosen() -> None:
+    upright = both_trials((0.9, 0.8), (0.4, 0.5))
+    a_little = both_trials((0.8, 0.85), (0.5, 0.45))  # as good: head down and tail up by 0.025, unevenly
+    too_far = both_trials((0.5, 0.4), (0.6, 0.7))
+    bases = {("la", 0.0): upright, ("both", 0.0): upright, ("both", 0.25): a_little, ("both", 0.5): too_far}
+    card = leaning(bases)
+    assert card.choice.candidate.name == "la + gda, lean 0.25"
+    assert card.reason.endswith("the best tail among 2 leans that cannot be told apart")
+    # A base that is not chosen does not lend its leans.
+    card = leaning({**bases, ("gda", 0.5): both_trials((0.85, 0.8), (0.9, 0.2))})
+    assert card.choice.candidate.name == "la + gda, lean 0.25"
 
 
 def test_candidates_that_dropped_out_are_compared_where_they_ran() -> None:
@@ -239,13 +276,22 @@ def test_a_blend_is_the_mean_of_logits_of_equal_spread() -> None:
     b = 10 * rng.standard_normal((3, 4)), rng.standard_normal(3)
     weight, bias = blend_heads([a, b], X)
     spread = [float((X @ w.T.astype(np.float32) + c).std(axis=1).mean()) for w, c in (a, b)]
-    expected = np.mean([(X @ w.T + c) / s for (w, c), s in zip((a, b), spread, strict=True)], axis=0) * np.mean(
-        spread
+    expected = spread[0] * np.mean(
+        [(X @ w.T + c) / s for (w, c), s in zip((a, b), spread, strict=True)], axis=0
     )
     np.testing.assert_allclose(X @ weight.T + bias, expected, rtol=1e-5, atol=1e-5)
     assert blend_heads([a], X) is a
     gone = a[0], np.array([0.0, EMPTY_CLASS_BIAS, 0.0])
     assert blend_heads([gone, b], X)[1][1] == EMPTY_CLASS_BIAS
+
+
+def test_a_head_of_huge_logits_does_not_make_leans_void() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((50, 4)).astype(np.float32)
+    a = rng.standard_normal((3, 4)), rng.standard_normal(3)
+    weight, bias = blend_heads([a, (1000 * a[0], 1000 * a[1])], X)
+    np.testing.assert_allclose(weight, a[0], rtol=1e-6)
+    np.testing.assert_allclose(bias, a[1], rtol=1e-6)
 
 
 def test_candidates_that_make_no_sense_are_refused() -> None:
@@ -254,8 +300,45 @@ def test_candidates_that_make_no_sense_are_refused() -> None:
         {"sampler": "nosuch"},
         {"head": "gda", "sampler": "duplicate"},
         {"loss": "hinge"},
+        {"max_ratio": 2.0},
+        {"sampler_settings": {"nu": 5.0}},
+        {"head": "gda", "implicit": 1.0},
+        {"implicit": -1.0},
     ):
         with pytest.raises(ConfigError):
             Member(**bad)
     with pytest.raises(ConfigError, match="needs candidates"):
         run_backtest(made(), candidates=[])
+
+
+def test_settings_of_members_tell_candidates_apart() -> None:
+    drawn = {"sampler": "neighbor-gauss"}
+    members = (
+        Member(**drawn),
+        Member(**drawn, sampler_settings={"pull": 0.0}),
+        Member(**drawn, max_ratio=1.0),
+        Member(implicit=5.0),
+        Member(loss="ce"),
+    )
+    names = [Candidate(members=(member,)).name for member in members]
+    assert names[1:] == [
+        "neighbor-gauss (pull 0.0)",
+        "neighbor-gauss (max_ratio 1.0)",
+        "la (implicit 5.0)",
+        "ce",
+    ]
+    card = run_backtest(made(), candidates=[Candidate(members=(member,)) for member in members], n_trials=2)
+    by_name = {each.candidate.name: each for each in card.results}
+    assert by_name["neighbor-gauss"].gain == 0
+    # Each was trained as it says: four settings, and not one of them scored as another.
+    assert len({(each.head, each.tail) for each in card.results}) == len(members)
+    assert Card.from_json(json.loads(json.dumps(card.to_json()))).choice == card.choice
+
+
+def test_the_broad_blend_has_what_samplers_are_asked_for() -> None:
+    widest = max(default_candidates(), key=lambda each: len(each.members))
+    assert widest.base == "la + implicit + neighbor-gauss + residual-transfer + kde + gda"
+    some = max(default_candidates(["duplicate", "kde"]), key=lambda each: len(each.members))
+    assert some.base == "la + implicit + kde + gda"
+    names = [each.name for each in default_candidates()]
+    assert len(set(names)) == len(names)

@@ -1,0 +1,241 @@
+"""The heads of the table: each made from a store that holds the training rows and nothing else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.accuracy.problems import LabelledArrays, Problem
+from ltstore.backtest import Card
+from ltstore.errors import DataError
+from ltstore.linear import LinearModel, TrainSettings
+from ltstore.store import create_store
+from ltstore.types import EncoderIdentity
+from ltstore.workflow import Selection, backtest, select, train
+
+ALL_ROWS = "ce, all rows"
+ZERO_SHOT = "zero-shot"
+LEAN = "la, lean by backtest"
+CLIP_SCALE = 100.0
+"""CLIP's own factor on cosines: it changes the calibration of the zero-shot head, not its predictions."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A head and what it took.
+
+    Attributes
+    ----------
+    model : LinearModel
+    settings : dict
+    seconds : dict of str to float
+        "moments", "backtest" (where there was one), "train", and "total".
+    budget : dict
+        Of a search: trials and candidates; empty without one.
+    card : dict or None
+        What a backtest foresaw of the choice.
+    """
+
+    model: LinearModel
+    settings: dict[str, Any]
+    seconds: dict[str, float]
+    budget: dict[str, int] = field(default_factory=dict)
+    card: dict[str, Any] | None = None
+
+
+class Workbench:
+    """The store of one problem in a folder, and what the heads of it share.
+
+    Parameters
+    ----------
+    problem : Problem
+    folder : path
+        Stores are made in it.
+    """
+
+    def __init__(self, problem: Problem, folder: Path) -> None:
+        self.problem = problem
+        self._folder = folder
+        self.encoder = EncoderIdentity(
+            encoder="import", model=problem.encoder, n_features=problem.train.X.shape[1]
+        )
+        self.class_names = tuple(f"class {c}" for c in range(problem.n_classes))
+
+    @cached_property
+    def selection(self) -> Selection:
+        """The training rows."""
+        return self._stored("train", self.problem.train)
+
+    @cached_property
+    def moments_seconds(self) -> float:
+        """Seconds of the class moments, which are then kept beside the store."""
+        started = time.perf_counter()
+        self.selection.moments()
+        return time.perf_counter() - started
+
+    @cached_property
+    def card(self) -> Card | None:
+        """The card of the backtest; None where none is possible."""
+        try:
+            return backtest(self.selection, seed=self.problem.seed).card
+        except DataError:
+            return None
+
+    @property
+    def vectors_file(self) -> Path:
+        """The text vectors, written at the first use."""
+        assert self.problem.vectors is not None
+        path = self._folder / "vectors.npy"
+        if not path.exists():
+            np.save(path, self.problem.vectors)
+        return path
+
+    def everything(self) -> Selection:
+        """All training rows there are, in a store of their own."""
+        assert self.problem.everything is not None
+        return self._stored("everything", self.problem.everything)
+
+    def _stored(self, name: str, rows: LabelledArrays) -> Selection:
+        store = create_store(self._folder / name, encoder=self.encoder, class_names=self.class_names)
+        n_rows = len(rows.y)
+        with store.begin_split(
+            "train", n_rows=n_rows, source_digest=f"made:{self.problem.name}", dtype="float32"
+        ) as writer:
+            for shard in writer.pending:
+                start, stop = writer.plan.shard_range(shard)
+                n = stop - start
+                writer.write_shard(
+                    shard,
+                    embeddings=rows.X[start:stop],
+                    labels=rows.y[start:stop],
+                    status=np.zeros(n, np.uint8),
+                    keys=[str(row) for row in range(start, stop)],
+                    errors=[None] * n,
+                )
+            writer.finish()
+        return select(store, "train")
+
+
+Maker = Callable[[Workbench], Trained]
+
+
+def _trained(bench: Workbench, **words: Any) -> Trained:
+    """What `ltstore train` makes with these words."""
+    moments = bench.moments_seconds
+    if words.get("sampler", "none") not in ("none", "auto"):
+        words["per_class"] = bench.problem.per_class
+    if "head" not in words:
+        words["settings"] = TrainSettings(seed=bench.problem.seed, **words.get("settings", {}))
+    outcome = train(bench.selection, **words)
+    seconds = {"moments": moments, "train": outcome.seconds, "total": moments + outcome.seconds}
+    return Trained(model=outcome.model, settings=dict(outcome.model.record["settings"]), seconds=seconds)
+
+
+def _plain(**words: Any) -> Maker:
+    return lambda bench: _trained(bench, **dict(words))
+
+
+def _sampler(name: str, **settings: Any) -> Maker:
+    return _plain(sampler=name, sampler_settings=settings)
+
+
+def _text(bench: Workbench) -> Trained:
+    return _trained(bench, sampler="text", sampler_settings={"vectors": str(bench.vectors_file)})
+
+
+def _leaning(bench: Workbench) -> Trained:
+    """Logit adjustment with the lean whose score was the best in the backtest."""
+    card = bench.card
+    posthoc_tau = 0.0
+    if card is not None:
+        best = next(each for each in card.results if each.candidate.base == "la")
+        posthoc_tau = best.candidate.posthoc_tau
+    made = _trained(bench, settings={"posthoc_tau": posthoc_tau})
+    return _with_backtest(made, card)
+
+
+def _auto(bench: Workbench) -> Trained:
+    card = bench.card  # kept beside the store, where `train` finds it
+    return _with_backtest(_trained(bench, sampler="auto"), card)
+
+
+def _with_backtest(made: Trained, card: Card | None) -> Trained:
+    if card is None:
+        return made
+    seconds = {**made.seconds, "backtest": card.seconds, "total": made.seconds["total"] + card.seconds}
+    choice = card.choice
+    told = {
+        "choice": choice.candidate.name,
+        "reason": card.reason,
+        "n_head": card.n_head,
+        "n_tail": card.n_tail,
+    }
+    told |= {name: getattr(choice, name) for name in ("gain", "gain_low", "gain_high", "head", "tail")}
+    budget = {"trials": card.n_trials, "candidates": len(card.results)}
+    return Trained(model=made.model, settings=made.settings, seconds=seconds, budget=budget, card=told)
+
+
+def _all_rows(bench: Workbench) -> Trained:
+    selection = bench.everything()
+    outcome = train(selection, settings=TrainSettings(loss="ce", seed=bench.problem.seed))
+    seconds = {"train": outcome.seconds, "total": outcome.seconds}
+    return Trained(model=outcome.model, settings=dict(outcome.model.record["settings"]), seconds=seconds)
+
+
+def _zero_shot(bench: Workbench) -> Trained:
+    assert bench.problem.vectors is not None
+    model = LinearModel(
+        weight=np.float32(CLIP_SCALE) * bench.problem.vectors,
+        bias=np.zeros(bench.problem.n_classes, np.float32),
+        class_names=bench.class_names,
+        encoder=bench.encoder,
+        encoder_spec="",
+        normalized=True,
+        class_counts=bench.problem.counts,
+    )
+    return Trained(model=model, settings={"head": "text vectors"}, seconds={"total": 0.0})
+
+
+SAMPLERS: dict[str, Maker] = {
+    "duplicate": _sampler("duplicate"),
+    "smote": _sampler("smote"),
+    "smote, spherical": _sampler("smote", spherical=True),
+    "kde": _sampler("kde"),
+    "vmf": _sampler("vmf"),
+    "distribution-calibration": _sampler("distribution-calibration"),
+    "residual-transfer": _sampler("residual-transfer"),
+    "neighbor-gauss": _sampler("neighbor-gauss"),
+    "text": _text,
+}
+HEADS: dict[str, Maker] = {
+    "la": _plain(),
+    "ce": _plain(settings={"loss": "ce"}),
+    "gda": _plain(head="gda"),
+    "ridge": _plain(head="ridge"),
+    "ncm": _plain(head="ncm"),
+    LEAN: _leaning,
+    "auto": _auto,
+    **SAMPLERS,
+    "implicit": _plain(settings={"implicit": 1.0}),
+    ALL_ROWS: _all_rows,
+    ZERO_SHOT: _zero_shot,
+}
+"""By name; "la" first, since the others are compared with it."""
+BASELINES = ("ce", "la", "gda", "ridge", "ncm", *SAMPLERS)
+"""Single heads at their defaults, among which the best one is looked for with hindsight."""
+
+
+def heads_of(problem: Problem) -> tuple[str, ...]:
+    """Return the names of the heads that a problem can have."""
+    without: set[str] = set()
+    if problem.vectors is None:
+        without |= {"text", ZERO_SHOT}
+    if problem.everything is None:
+        without.add(ALL_ROWS)
+    return tuple(name for name in HEADS if name not in without)
