@@ -215,6 +215,17 @@ class ArrayRows:
         return chosen
 
 
+def copy_rows_at(rows: Rows, positions: IntArray) -> ArrayRows:
+    """Return the rows at `positions` (n of them, in any order) in memory, numbered 0 to n - 1."""
+    return ArrayRows(
+        rows.take(positions),
+        rows.labels[positions],
+        class_names=rows.class_names,
+        encoder=rows.encoder,
+        normalize=rows.normalized,
+    )
+
+
 class TailRows:
     """The rows of others from a position on, as `ltstore.types.Rows`; nothing is copied.
 

@@ -16,7 +16,7 @@ from ltstore.linear import TrainSettings, train_closed_form, train_linear
 from ltstore.linear.objective import EMPTY_CLASS_BIAS
 from ltstore.linear.problem import lean
 from ltstore.neighbors import class_donors
-from ltstore.rows import ArrayRows, class_counts
+from ltstore.rows import ArrayRows, class_counts, copy_rows_at
 from ltstore.sampling import balance_targets, make_sampler
 from ltstore.stats import ClassMoments, class_moments
 from ltstore.stream import TrainingStream
@@ -145,13 +145,7 @@ def _judge(
     rows: Rows, trial: Trial, candidates: Sequence[Candidate], seed: int, progress: Progress
 ) -> DoubleArray:
     """Return (K, C) accuracy of every candidate, NaN where a class is not judged."""
-    train = ArrayRows(
-        rows.take(trial.train),
-        rows.labels[trial.train],
-        class_names=rows.class_names,
-        encoder=rows.encoder,
-        normalize=rows.normalized,
-    )
+    train = copy_rows_at(rows, trial.train)
     X, labels = rows.take(trial.judge), rows.labels[trial.judge]
     moments = class_moments(train)
     heads: dict[str, HeadArrays] = {}

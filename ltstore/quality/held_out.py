@@ -12,7 +12,7 @@ from ltstore.errors import ConfigError
 from ltstore.quality.manifold import coverage, density, precision, recall
 from ltstore.quality.spectrum import spectrum_overlap, subspace_capture, variance_ratio
 from ltstore.quality.table import ClassTable
-from ltstore.rows import ArrayRows, class_counts
+from ltstore.rows import ArrayRows, class_counts, copy_rows_at
 from ltstore.types import FloatArray, Progress, Rows, Sampler, no_progress
 
 K = 5
@@ -82,13 +82,7 @@ def measure_held_out(
     values, real = ({name: np.full(n_classes, np.nan) for name in measures} for _ in range(2))
     n_skipped = 0
     for trial in plan_trials(rows.labels, n_classes, n_trials=2, seed=seed):
-        train = ArrayRows(
-            rows.take(trial.train),
-            rows.labels[trial.train],
-            class_names=rows.class_names,
-            encoder=rows.encoder,
-            normalize=rows.normalized,
-        )
+        train = copy_rows_at(rows, trial.train)
         sampler = fit(train)
         labels = rows.labels[trial.judge]
         drawn = 0
