@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+import signal
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Self
@@ -74,6 +75,13 @@ def one_thread() -> AbstractContextManager[Any]:
     return limits
 
 
+def _one_openmp_thread() -> None:
+    """Let OpenMP start no threads of the calling one, whose own that number is: for as long as it lives."""
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(1, user_api="openmp")
+
+
 class Keeping:
     """A worker's state, made when it is first asked for something."""
 
@@ -109,7 +117,7 @@ class _Threads:
 class _ThreadWorker:
     def __init__(self, keeping: Keeping) -> None:
         self._keeping = keeping
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="ltstore-worker")
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="ltstore-worker", initializer=_one_openmp_thread)
 
     def submit(self, task: Task, arguments: tuple[Any, ...]) -> Future[Any]:
         return self._pool.submit(self._keeping.call, task, arguments)
@@ -171,6 +179,9 @@ _kept: list[Keeping] = []  # of a worker process: its one
 
 
 def _begin(sent: bytes, number: int, n_workers: int) -> None:
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C is for the process that started this one, which ends it
     make, source = pickle.loads(sent)  # noqa: S301 - from the process that started this one
     _kept.append(Keeping(make, source, number, n_workers))
 

@@ -117,7 +117,7 @@ def _connect(address: str, n_workers: int | None, takes: Mapping[str, float]) ->
     try:
         _knock(address)
         ray.init(address=address, **quiet)
-    except (OSError, RuntimeError, ValueError, AssertionError) as err:
+    except (OSError, ImportError, RuntimeError, ValueError, AssertionError) as err:
         raise BackendUnavailableError(
             f"no Ray cluster answers at {address!r} ({_first_line(err)}): start one with `ray start --head`, use "
             "'local' to start one for this run, or local workers"

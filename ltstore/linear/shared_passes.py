@@ -16,15 +16,16 @@ from typing import Any, NamedTuple
 from ltstore.engine import Crew, Engine
 from ltstore.errors import ConfigError
 from ltstore.linear.objective import Evaluation, Objective, PassSums, Point, Totals
+from ltstore.linear.problem import said_of_synthesis
 from ltstore.linear.settings import TrainSettings
 from ltstore.stream import TrainingStream
 
 
 class _Source(NamedTuple):
-    """What workers are sent once; `cache_bytes` is what each may keep of its rows."""
+    """What workers are sent once; `sharing` is how many of them have one memory."""
 
     objectives: Sequence[Objective]
-    cache_bytes: int
+    sharing: int
 
 
 class _Share(NamedTuple):
@@ -60,8 +61,8 @@ class SharedPasses:
     def __init__(self, engine: Engine, objectives: Sequence[Objective]) -> None:
         self._engine = engine
         self._objectives = list(objectives)
-        share = objectives[0].stream.cache_bytes // (engine.n_workers if engine.shares_memory else 1)
-        self._crew: Crew = engine.start(_take_share, _Source(self._objectives, share))
+        sharing = engine.n_workers if engine.shares_memory else 1
+        self._crew: Crew = engine.start(_take_share, _Source(self._objectives, sharing))
         self._why_made = ""
 
     def __call__(self, objectives: Sequence[Objective], points: Sequence[Point]) -> list[Evaluation]:
@@ -77,8 +78,10 @@ class SharedPasses:
 
     def record(self) -> dict[str, Any]:
         """Return what a model's record says of the workers."""
-        workers = {"workers": {**self._engine.describe(), "restarts": self._crew.restarts}}
-        return workers | ({"synthesis": f"rows are made: {self._why_made}"} if self._why_made else {})
+        found: dict[str, Any] = {"workers": {**self._engine.describe(), "restarts": self._crew.restarts}}
+        if self._objectives[0].stream.n_synthetic:
+            found["synthesis"] = said_of_synthesis(self._why_made)
+        return found
 
     def close(self) -> None:
         """End the workers."""
@@ -95,7 +98,7 @@ def check_shareable(settings: TrainSettings) -> None:
 
 
 def _take_share(source: _Source, number: int, n_workers: int) -> _Share:
-    stream = source.objectives[0].stream.part(number, n_workers, source.cache_bytes)
+    stream = source.objectives[0].stream.part(number, n_workers, sharing=source.sharing)
     return _Share(stream, source.objectives)
 
 

@@ -66,9 +66,7 @@ class CombinedRows:
         return self._kept["logits"], self._kept["gradient"]
 
 
-def why_not_combined(
-    sampler: object, rows: Rows, n_drawn: IntArray, n_columns: int, limit_bytes: int = COMBINED_BYTES
-) -> str:
+def why_not_combined(sampler: object, rows: Rows, n_drawn: IntArray, n_columns: int, limit_bytes: int) -> str:
     """Return why the synthetic rows of a pass have to be made, "" where terms are enough.
 
     Parameters

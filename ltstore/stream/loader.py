@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ltstore.errors import ConfigError, DataError
 from ltstore.rows import BLOCK_ROWS, class_counts
 from ltstore.sampling import AffineSampler
-from ltstore.stream.combined import CombinedRows, combined_rows, why_not_combined
+from ltstore.stream.combined import COMBINED_BYTES, CombinedRows, combined_rows, why_not_combined
 from ltstore.stream.plan import (
     RealBlock,
     SyntheticBlock,
@@ -95,7 +95,7 @@ class TrainingStream:
             raise DataError(
                 f"training needs labelled rows, found none among {rows.n_samples} rows of {n_classes} classes"
             )
-        self._cache_bytes = cache_bytes
+        self._cache_bytes, self._combined_bytes = cache_bytes, COMBINED_BYTES
         self._lay_out(0, 1)
 
     def _lay_out(self, number: int, n_parts: int) -> None:
@@ -133,7 +133,7 @@ class TrainingStream:
         vars(other).update(vars(self))
         return other
 
-    def part(self, number: int, n_parts: int, cache_bytes: int | None = None) -> Self:
+    def part(self, number: int, n_parts: int, *, sharing: int = 1) -> Self:
         """Return a stream that gives one part of the blocks, and is the whole one in all it says of a pass.
 
         What is added up over the blocks of all parts is what is added up over those of the whole, within rounding; a
@@ -143,11 +143,12 @@ class TrainingStream:
         ----------
         number, n_parts : int
             Parts are numbered from 0 (`ltstore.stream.plan.plan_part`).
-        cache_bytes : int, optional
-            Of this part; default that of the whole.
+        sharing : int
+            How many parts share one memory: this one keeps at most that share of what the whole may.
         """
         other = copy.copy(self)
-        other._cache_bytes = self._cache_bytes if cache_bytes is None else cache_bytes
+        other._cache_bytes //= sharing
+        other._combined_bytes //= sharing
         other._lay_out(number, n_parts)
         return other
 
@@ -247,11 +248,6 @@ class TrainingStream:
         return mass
 
     @property
-    def cache_bytes(self) -> int:
-        """How much of the rows may be kept in memory."""
-        return self._cache_bytes
-
-    @property
     def real_cached(self) -> bool:
         """Whether the real rows are kept in memory."""
         return self._real_cached
@@ -279,7 +275,7 @@ class TrainingStream:
         if not self._combine:
             return "asked for"
         n_drawn = self._part.last - self._part.first
-        if why := why_not_combined(self._sampler, self._rows, n_drawn, n_columns):
+        if why := why_not_combined(self._sampler, self._rows, n_drawn, n_columns, self._combined_bytes):
             return why
         if self._n_parts == 1 or self._sums.n_beyond < self._part.n_synthetic:
             return ""

@@ -107,6 +107,13 @@ def test_a_part_that_would_need_more_rows_of_others_than_it_has_synthetic_ones_m
         )
 
 
+def test_parts_in_one_memory_keep_their_share_of_it() -> None:
+    whole = stream(cache_bytes=4 * D * 75)  # all real rows, not the synthetic ones
+    assert whole.real_cached
+    assert [whole.part(k, 2).real_cached for k in range(2)] == [True, True]
+    assert [whole.part(k, 2, sharing=2).real_cached for k in range(2)] == [True, False]
+
+
 def test_a_stream_travels_without_what_it_keeps() -> None:
     whole = stream("smote")
     list(whole)
