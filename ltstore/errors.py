@@ -92,6 +92,10 @@ class BackendUnavailableError(LtstoreError, RuntimeError):
     """A compute backend was asked for by name and cannot run here."""
 
 
+class WorkerLostError(LtstoreError, RuntimeError):
+    """A worker was lost more often than it is replaced, or cannot be started."""
+
+
 class IndexNotFoundError(LtstoreError, FileNotFoundError):
     """The store has no index of that name."""
 

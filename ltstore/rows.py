@@ -64,12 +64,15 @@ def _squared_norms(X: FloatArray) -> NDArray[np.float64]:
     return total
 
 
-def iter_blocks(rows: Rows, block_rows: int = BLOCK_ROWS) -> Iterator[tuple[int, FloatArray, IntArray]]:
-    """Yield (start, X, labels) over all rows in order; X is a buffer that the next step overwrites."""
-    buffer = np.empty((min(block_rows, max(rows.n_samples, 1)), rows.n_features), np.float32)
+def iter_blocks(
+    rows: Rows, block_rows: int = BLOCK_ROWS, *, first: int = 0, last: int | None = None
+) -> Iterator[tuple[int, FloatArray, IntArray]]:
+    """Yield (start, X, labels) over rows first..last-1 (all) in order; X is a buffer that the next step overwrites."""
+    end = rows.n_samples if last is None else last
+    buffer = np.empty((min(block_rows, max(end - first, 1)), rows.n_features), np.float32)
     labels = rows.labels
-    for start in range(0, rows.n_samples, block_rows):
-        stop = min(start + block_rows, rows.n_samples)
+    for start in range(first, end, block_rows):
+        stop = min(start + block_rows, end)
         yield start, rows.read(start, stop, out=buffer[: stop - start]), labels[start:stop]
 
 

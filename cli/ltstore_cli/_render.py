@@ -535,6 +535,9 @@ def train_summary(outcome: TrainOutcome, out: Path) -> None:
         items.append(("objective", f"{kept['value']:.4f} (loss {kept['loss']:.4f}){gap}"))
         waiting = f"{100 * outcome.data_share:.0f}% of the time waiting for rows"
         items.append(("speed", f"{outcome.rows_per_second:,.0f} rows/s, {waiting}"))
+    if workers := settings.get("workers"):
+        lost = f", {workers['restarts']} lost and replaced" if workers["restarts"] else ""
+        items.append(("workers", f"{workers['n_workers']} {workers['engine']}{lost}"))
     pairs(items)
     note(f"next: ltstore evaluate {out} --store {outcome.model.record['made_from']['store']} --split test")
 

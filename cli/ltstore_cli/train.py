@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +20,7 @@ from ltstore_cli._options import (
     Split,
     StorePath,
     Subset,
+    number_or_auto,
     parse_grid,
     parse_options,
 )
@@ -138,6 +140,19 @@ def train(
     checkpoint_every: Annotated[
         int | None, typer.Option(min=1, help="Passes between two checkpoints; default 10, or a minute.")
     ] = None,
+    workers: Annotated[
+        str | None,
+        typer.Option(
+            help="Threads that share every pass, or auto: one a core; default 1. With --ray: workers, default auto.",
+        ),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Share every pass on a Ray cluster: its address, auto (the running one), or local (start one here).",
+        ),
+    ] = None,
     backend: Annotated[str | None, typer.Option(help="auto (default), numba or reference.")] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Seed of synthetic rows, holdout and minibatches; default 0.")
@@ -150,6 +165,7 @@ def train(
     Examples: `ltstore train birds.zarr --sampler neighbor-gauss --out models/ng`;
     `ltstore train birds.zarr --holdout 0.2 --grid l2=1e-3,1e-2 --grid tau=0.5,1,1.5 --out models/best`
     """
+    from ltstore.engine import RayEngine
     from ltstore.linear import Checkpointing, TrainSettings
     from ltstore.workflow import train as train_head
 
@@ -187,7 +203,10 @@ def train(
     if checkpoint is None and checkpoint_every is not None:
         raise typer.BadParameter("needs --checkpoint DIR", param_hint="--checkpoint-every")
     how = {} if checkpoint_every is None else {"every_passes": checkpoint_every}
-    with _render.training(settings.n_passes if settings else None) as (progress, on_pass):
+    number = None if workers is None else number_or_auto(workers, "--workers")
+    with ExitStack() as stack:
+        engine = None if ray is None else stack.enter_context(RayEngine(ray, number or "auto"))
+        progress, on_pass = stack.enter_context(_render.training(settings.n_passes if settings else None))
         outcome = train_head(
             store,
             split=split,
@@ -205,6 +224,8 @@ def train(
             holdout=_share_or_name(holdout),
             grid=parse_grid(grid) or None,
             checkpoint=None if checkpoint is None else Checkpointing(directory=checkpoint, **how),
+            engine=engine,
+            n_workers=1 if engine or number is None else number,
             out=out,
             force=force,
             progress=progress,

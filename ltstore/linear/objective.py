@@ -35,6 +35,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -211,21 +212,35 @@ def evaluate_together(objectives: Sequence[Objective], points: Sequence[Point]) 
     DataError
         A loss is not finite.
     """
-    started, waited = time.perf_counter(), 0.0
-    sums, stream = PassSums(objectives, points), objectives[0].stream
-    combined = stream.combined(sums.n_columns)
-    blocks = timed(stream if combined is None else stream.real_blocks())
-    if combined is not None and stream.real_cached:
-        own = list(blocks)
-        waited = sum(seconds for _, seconds in own)
-        sums.add_combined(combined, [block for block, _ in own])
-    else:
-        for block, seconds in blocks:
-            sums.add(*block)
-            waited += seconds
-        if combined is not None:
-            sums.add_combined(combined, None)
+    started = time.perf_counter()
+    sums = PassSums(objectives, points)
+    waited = sums.add_stream(objectives[0].stream)
     return sums.evaluations(started=started, data_seconds=waited)
+
+
+class HeadTotals(NamedTuple):
+    """What a head has added up: loss, weight of the rows, and for an implicit term what its gradient needs."""
+
+    loss: float
+    weight: float
+    upstream: DoubleArray | None
+    class_mass: DoubleArray | None
+
+
+class Totals(NamedTuple):
+    """What a pass has added up over some of its rows; `PassSums.add_totals` takes those of others.
+
+    Attributes
+    ----------
+    grad_weight : (L, D) float64
+    grad_bias : (L,) float64
+        L logits of a row, of all heads.
+    heads : tuple of K HeadTotals
+    """
+
+    grad_weight: DoubleArray
+    grad_bias: DoubleArray
+    heads: tuple[HeadTotals, ...]
 
 
 class PassSums:
@@ -249,6 +264,35 @@ class PassSums:
         self._grad_bias = np.zeros(len(self._weights))
         self._part = max(256, _LOGITS_BYTES // (4 * len(self._weights)))
         self._logits: FloatArray = np.empty((0, len(self._weights)), np.float32)
+
+    def add_stream(self, stream: TrainingStream) -> float:
+        """Add all rows of a stream, or of a part of one; returns the seconds it waited for them."""
+        waited = 0.0
+        combined = stream.combined(self.n_columns)
+        blocks = timed(stream if combined is None else stream.real_blocks())
+        if combined is not None and stream.real_cached:
+            own = list(blocks)
+            waited = sum(seconds for _, seconds in own)
+            self.add_combined(combined, [block for block, _ in own])
+        else:
+            for block, seconds in blocks:
+                self.add(*block)
+                waited += seconds
+            if combined is not None:
+                self.add_combined(combined, None)
+        return waited
+
+    @property
+    def totals(self) -> Totals:
+        """What has been added up so far; not copied."""
+        return Totals(self._grad_weight, self._grad_bias, tuple(head.totals for head in self._heads))
+
+    def add_totals(self, other: Totals) -> None:
+        """Add what was added up elsewhere at the same points, over other rows of the stream."""
+        self._grad_weight += other.grad_weight
+        self._grad_bias += other.grad_bias
+        for head, totals in zip(self._heads, other.heads, strict=True):
+            head.add_totals(totals)
 
     def add(self, X: FloatArray, labels: IntArray, weights: FloatArray | None) -> None:
         """Add a block of rows: logits, each head's softmax in place, and the gradient of all heads."""
@@ -332,11 +376,16 @@ class _HeadSums:
         self.n_classes = len(bias)
         self._terms = objective.terms(self.weight, bias)
         self._loss = self._total = 0.0
-        self._between = self._upstream = None
+        self._upstream = None
         if objective.implicit is not None:
-            self._between = implicit_bias(self.weight, *objective.implicit).astype(np.float32)
-            self._upstream = np.zeros(self._between.shape)
+            self._upstream = np.zeros((self.n_classes, self.n_classes))
             self._class_mass = np.zeros(self.n_classes)
+
+    @cached_property
+    def _between(self) -> FloatArray | None:
+        """(C, C) float32 B of the implicit term; where no row is added it is not made."""
+        implicit = self._objective.implicit
+        return None if implicit is None else implicit_bias(self.weight, *implicit).astype(np.float32)
 
     def softmax(
         self, logits: FloatArray, first: int, labels: IntArray, weights: FloatArray | None, X: FloatArray
@@ -355,6 +404,20 @@ class _HeadSums:
             _sum_by_class(own, labels, self._upstream)
             self._class_mass += np.bincount(labels, weights, minlength=self.n_classes)
 
+    @property
+    def totals(self) -> HeadTotals:
+        """What has been added up so far."""
+        mass = None if self._upstream is None else self._class_mass
+        return HeadTotals(self._loss, self._total, self._upstream, mass)
+
+    def add_totals(self, other: HeadTotals) -> None:
+        """Add what was added up over other rows."""
+        self._loss += other.loss
+        self._total += other.weight
+        if self._upstream is not None and other.upstream is not None and other.class_mass is not None:
+            self._upstream += other.upstream
+            self._class_mass += other.class_mass
+
     def evaluation(
         self, grad_weight: DoubleArray, grad_bias: DoubleArray, total: float | None
     ) -> tuple[float, float, DoubleArray, DoubleArray]:
@@ -362,8 +425,8 @@ class _HeadSums:
         objective = self._objective
         total = self._total if total is None else total
         grad_weight -= np.outer(grad_bias, objective.center)
-        if objective.implicit is not None and self._upstream is not None and self._between is not None:
-            if self._terms.smoothing is not None:
+        if objective.implicit is not None and self._upstream is not None:
+            if self._terms.smoothing is not None and self._between is not None:
                 # The kernel took B for part of the target's logits: give it back.
                 smoothing = self._terms.smoothing.astype(np.float64)
                 self._loss += float(self._class_mass @ (self._between @ smoothing))

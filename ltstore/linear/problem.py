@@ -162,7 +162,12 @@ class Problem:
         why = self.stream.why_not_combined(self.stream.n_classes)
         if self.settings.solver != "lbfgs":
             why = "in minibatches they always are"
-        return {"synthesis": f"rows are made: {why}" if why else "in the step, as sums of real rows"}
+        return {"synthesis": said_of_synthesis(why)}
+
+
+def said_of_synthesis(why_made: str) -> str:
+    """Return what a record says of the synthetic rows of passes: made for that reason, or, "", not made."""
+    return f"rows are made: {why_made}" if why_made else "in the step, as sums of real rows"
 
 
 def lean(counts: IntArray, posthoc_tau: float) -> DoubleArray:

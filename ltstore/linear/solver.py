@@ -28,7 +28,7 @@ import numpy as np
 
 from ltstore.errors import ModelFormatError
 from ltstore.linear.checkpoint import State, number, numbers, records
-from ltstore.linear.objective import Evaluation, Objective, evaluate_together
+from ltstore.linear.objective import Evaluation, Objective, Point, evaluate_together
 from ltstore.linear.progress import PassRecord
 from ltstore.types import DoubleArray, FloatArray
 
@@ -37,6 +37,7 @@ _ARMIJO, _CURVATURE = 1e-4, 0.9
 _SEARCH_PASSES = 12  # of one line search; a convex smooth function rarely needs a third
 
 Vector = DoubleArray  # (C, D + 1): weight beside bias
+Evaluate = Callable[[Sequence[Objective], Sequence[Point]], list[Evaluation]]
 
 
 class Preconditioner(NamedTuple):
@@ -257,7 +258,10 @@ class Lbfgs:
 
 
 def minimize(
-    objectives: Sequence[Objective], runs: Sequence[Lbfgs], on_pass: Callable[[list[int]], None]
+    objectives: Sequence[Objective],
+    runs: Sequence[Lbfgs],
+    on_pass: Callable[[list[int]], None],
+    evaluate: Evaluate = evaluate_together,
 ) -> list[str]:
     """Carry runs to their ends, each on its objective, in lock-step: every pass serves all that still run.
 
@@ -266,6 +270,8 @@ def minimize(
     objectives, runs : sequences of one length
     on_pass : callable
         Called after every pass with the numbers of the runs that it served.
+    evaluate : callable
+        Makes a pass: `evaluate_together`, or what gives the same by other means (`ltstore.linear.shared_passes`).
 
     Returns
     -------
@@ -293,7 +299,7 @@ def minimize(
     while wanted:
         served = sorted(wanted)
         points = [(wanted[which][:, :-1], wanted[which][:, -1]) for which in served]
-        found = evaluate_together([objectives[which] for which in served], points)
+        found = evaluate([objectives[which] for which in served], points)
         for which, one in zip(served, found, strict=True):
             advance(which, one)
         on_pass(served)

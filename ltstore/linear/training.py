@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from ltstore.engine import Engine
 from ltstore.errors import ConfigError
 from ltstore.linear.checkpoint import Checkpoint, Checkpointing, State, number, numbers
 from ltstore.linear.closed_form import Head, calibrated, gda, nearest_class_mean, ridge
@@ -22,6 +24,7 @@ from ltstore.linear.problem import Problem, check_encoder
 from ltstore.linear.problem import lean as lean
 from ltstore.linear.progress import PassRecord
 from ltstore.linear.settings import TrainSettings
+from ltstore.linear.shared_passes import SharedPasses, check_shareable
 from ltstore.linear.solver import Lbfgs, Vector, minimize
 from ltstore.provenance import record
 from ltstore.stream import TrainingStream
@@ -82,7 +85,13 @@ class TrainResult:
 class _Keeper:
     """What happens at each point that a solver goes on from: judge it, remember the best, put the run away."""
 
-    def __init__(self, problem: Problem, holdout: Rows | None, how: Checkpointing | None = None) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        holdout: Rows | None,
+        how: Checkpointing | None = None,
+        engine: Engine | None = None,
+    ) -> None:
         keep = problem.settings.keep
         if keep == "best" and holdout is None:
             raise ConfigError("keep 'best' is the best point on a holdout: give one, or keep 'last'")
@@ -91,6 +100,8 @@ class _Keeper:
         self._checkpoint = None
         if how is not None:
             identity = problem.identity() | {"holdout": None if holdout is None else holdout.digest}
+            if engine is not None:  # the order of sums is theirs
+                identity["workers"] = [engine.n_workers, engine.shares_memory]
             self._checkpoint = Checkpoint(how, identity)
         self.best: tuple[Vector, int, HoldoutScore | None] | None = None
 
@@ -140,6 +151,7 @@ def train_linear(
     made_from: Mapping[str, Any] | None = None,
     holdout: Rows | None = None,
     checkpoint: Checkpointing | None = None,
+    engine: Engine | None = None,
     progress: Progress = no_progress,
     on_pass: OnPass = no_record,
 ) -> TrainResult:
@@ -167,6 +179,9 @@ def train_linear(
     checkpoint : Checkpointing, optional
         Put the run away now and then; a run of the same rows and settings that was is taken up and ends in the same
         model, bit for bit. It stays when training ends.
+    engine : Engine, optional
+        Workers that share the passes: the result is that without them within rounding, and for one number of workers
+        always the same. Only for solver "lbfgs".
     progress : Progress
         Called after every pass with 1 (a pass) and {"train": seconds, "wait for rows": seconds}.
     on_pass : callable
@@ -183,12 +198,17 @@ def train_linear(
     PlanMismatchError, ModelFormatError, StoreExistsError, StoreWriteError
         The checkpoint is of another training, damaged, no checkpoint, or cannot be written.
     BackendUnavailableError, ConfigError
-        The backend cannot run here, or there is none of that name; settings that this stream cannot be trained with.
+        The backend cannot run here, or there is none of that name; settings that this stream, or workers, cannot be
+        trained with.
+    WorkerLostError
+        A worker was lost more often than it is replaced.
     """
     check_encoder(stream, encoder)
+    if engine is not None:
+        check_shareable(settings)
     started = time.perf_counter()
     problem = Problem(stream, settings, moments)
-    keeper = _Keeper(problem, holdout, checkpoint)
+    keeper = _Keeper(problem, holdout, checkpoint, engine)
     run: Lbfgs | Minibatch
 
     def passed(*_: object) -> None:
@@ -212,8 +232,9 @@ def train_linear(
     if keeper.resume(run):
         _log.info("training goes on after pass %d", len(run.passes))
         progress(len(run.passes), {})
+    workers: dict[str, Any] = {}
     if isinstance(run, Lbfgs):
-        (stopped,) = minimize([problem.objective], [run], passed)
+        (stopped,), workers = _minimize([problem], [run], passed, engine)
     else:
         stopped = run.run()
     _warn(stopped, len(run.passes), settings)
@@ -228,6 +249,7 @@ def train_linear(
         normalized=normalized,
         class_counts=stream.real_counts if class_counts is None else class_counts,
         made_from=made_from or {},
+        workers=workers,
     )
 
 
@@ -242,6 +264,7 @@ def train_grid(
     normalized: bool = True,
     made_from: Mapping[str, Any] | None = None,
     holdout: Rows | None = None,
+    engine: Engine | None = None,
     progress: Progress = no_progress,
 ) -> list[TrainResult]:
     """Train one head for each of the settings, all in the same passes over the rows.
@@ -253,7 +276,7 @@ def train_grid(
     ----------
     grid : sequence of K TrainSettings
         They may differ in all but solver ("lbfgs"), backend, seed and keep; see `expand_grid`.
-    stream, moments, encoder, class_counts, encoder_spec, normalized, made_from, holdout, progress
+    stream, moments, encoder, class_counts, encoder_spec, normalized, made_from, holdout, engine, progress
         As in `train_linear`.
 
     Returns
@@ -265,7 +288,7 @@ def train_grid(
     ------
     ConfigError
         Settings that cannot share passes.
-    DataError, EncoderMismatchError, BackendUnavailableError
+    DataError, EncoderMismatchError, BackendUnavailableError, WorkerLostError
         As in `train_linear`.
 
     Notes
@@ -284,7 +307,7 @@ def train_grid(
         done = runs[served[0]].passes[-1]
         progress(1, {"train": done.seconds - done.data_seconds, "wait for rows": done.data_seconds})
 
-    stops = minimize([problem.objective for problem in problems], runs, passed)
+    stops, workers = _minimize(problems, runs, passed, engine)
     seconds = time.perf_counter() - started
     for run, stopped, settings in zip(runs, stops, grid, strict=True):
         _warn(stopped, len(run.passes), settings)
@@ -300,6 +323,7 @@ def train_grid(
             normalized=normalized,
             class_counts=stream.real_counts if class_counts is None else class_counts,
             made_from=made_from or {},
+            workers=workers,
         )
         for problem, run, keeper, stopped in zip(problems, runs, keepers, stops, strict=True)
     ]
@@ -330,6 +354,20 @@ def _lbfgs(problem: Problem, keeper: _Keeper) -> Lbfgs:
     )
 
 
+def _minimize(
+    problems: Sequence[Problem],
+    runs: Sequence[Lbfgs],
+    on_pass: Callable[[list[int]], None],
+    engine: Engine | None,
+) -> tuple[list[str], dict[str, Any]]:
+    """Carry the runs to their ends, by workers where there is an engine; return why each stopped, and their record."""
+    objectives = [problem.objective for problem in problems]
+    if engine is None:
+        return minimize(objectives, runs, on_pass), {}
+    with closing(SharedPasses(engine, objectives)) as passes:
+        return minimize(objectives, runs, on_pass, passes), passes.record()
+
+
 def _warn(stopped: str, n_passes: int, settings: TrainSettings) -> None:
     if stopped in ("max_passes", "rounding"):
         advice = "raise max_passes or l2" if stopped == "max_passes" else "float32 gives no more"
@@ -353,12 +391,19 @@ def _result(
     normalized: bool,
     class_counts: IntArray,
     made_from: Mapping[str, Any],
+    workers: Mapping[str, Any],
 ) -> TrainResult:
     """Return the model at the point that was kept, with the record of how it came about."""
     assert keeper.best is not None
     point, kept_pass, score = keeper.best
     weight, bias = problem.finish(point)
-    resolved = {**problem.resolved, "n_passes": len(passes), "kept_pass": kept_pass, "stopped": stopped}
+    resolved = {
+        **problem.resolved,
+        **workers,
+        "n_passes": len(passes),
+        "kept_pass": kept_pass,
+        "stopped": stopped,
+    }
     if score is not None:
         resolved["holdout"] = score._asdict()
     model = LinearModel(

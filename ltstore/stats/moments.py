@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from ltstore.engine import Engine
 from ltstore.errors import ConfigError, DataError
 from ltstore.rows import iter_blocks
 from ltstore.types import UNLABELLED, DoubleArray, FloatArray, IntArray, Progress, Rows, no_progress
@@ -121,6 +123,7 @@ def class_moments(
     rank: int = 16,
     basis: DoubleArray | None = None,
     block_rows: int = BLOCK_ROWS,
+    engine: Engine | None = None,
     progress: Progress = no_progress,
 ) -> ClassMoments:
     """Compute the moments of every class in two passes over the rows.
@@ -138,8 +141,11 @@ def class_moments(
         Orthonormal; used in place of the top eigenvectors.
     block_rows : int
         Rows in memory at once; changes the result by rounding only.
+    engine : Engine, optional
+        Workers that share the passes, each a range of the rows; changes the result by rounding only.
     progress : Progress
-        Called after each block of each pass, so 2 N rows in all, with the seconds of "moments".
+        Called after each block (or worker's share) of each pass, so for 2 N rows in all, with the seconds of
+        "moments".
 
     Raises
     ------
@@ -147,6 +153,8 @@ def class_moments(
         `rank` or `block_rows` is below 1.
     DataError
         No row has a label.
+    WorkerLostError
+        A worker of the engine was lost more often than it is replaced.
 
     Notes
     -----
@@ -156,22 +164,84 @@ def class_moments(
     """
     if rank < 1 or block_rows < 1:
         raise ConfigError(f"rank and block_rows must be at least 1, found {rank} and {block_rows}")
-    n_classes, n_features = len(rows.class_names), rows.n_features
-    sums = MomentSums.empty(n_classes, n_features)
-    for X, labels in _timed_blocks(rows, block_rows, progress):
-        sums.add(X, labels)
+    if engine is None:
+        share = _Share(rows, 0, rows.n_samples, block_rows, progress)
+        return _moments(rows, rank, basis, lambda task, *arguments: task(share, *arguments))
+    with engine.start(_take_share, (rows, block_rows)) as crew:
+        n_rows = [len(range(*_range(rows.n_samples, k, crew.n_workers))) for k in range(crew.n_workers)]
+
+        def total(task: Callable[..., Any], *arguments: DoubleArray) -> Any:
+            found, began = None, time.perf_counter()
+            for done, part in zip(n_rows, crew.iter_results(task, *arguments), strict=True):
+                found = part if found is None else found + part
+                progress(done, {"moments": time.perf_counter() - began})
+                began = time.perf_counter()
+            return found
+
+        return _moments(rows, rank, basis, total)
+
+
+def _moments(rows: Rows, rank: int, basis: DoubleArray | None, total: Callable[..., Any]) -> ClassMoments:
+    """Return the moments from sums over all rows; `total(task, *arguments)` gives those of a task."""
+    sums: MomentSums = total(_first_pass)
     if not sums.counts.any():
         raise DataError(f"class moments need labelled rows, found none among {rows.n_samples}")
     pooled, means = sums.pooled, sums.means
     if basis is None:
-        basis = _top_eigenvectors(pooled, min(rank, n_features))
-    r = basis.shape[1]
-    scatter, residual = np.zeros((n_classes, r, r)), np.zeros((n_classes, n_features))
-    for X, labels in _timed_blocks(rows, block_rows, progress):
-        _add_scatter(X, labels, means, basis, scatter, residual)
+        basis = _top_eigenvectors(pooled, min(rank, rows.n_features))
+    scatters: _Scatters = total(_second_pass, means, basis)
     return ClassMoments(
-        counts=sums.counts, means=means, pooled=pooled, basis=basis, scatter=scatter, residual=residual
+        counts=sums.counts,
+        means=means,
+        pooled=pooled,
+        basis=basis,
+        scatter=scatters.scatter,
+        residual=scatters.residual,
     )
+
+
+class _Share(NamedTuple):
+    """The rows that one worker goes over."""
+
+    rows: Rows
+    start: int
+    stop: int
+    block_rows: int
+    progress: Progress
+
+
+class _Scatters:
+    """What the second pass adds up."""
+
+    def __init__(self, scatter: DoubleArray, residual: DoubleArray) -> None:
+        self.scatter, self.residual = scatter, residual
+
+    def __add__(self, other: _Scatters) -> _Scatters:
+        return _Scatters(self.scatter + other.scatter, self.residual + other.residual)
+
+
+def _range(n_samples: int, number: int, n_workers: int) -> tuple[int, int]:
+    return n_samples * number // n_workers, n_samples * (number + 1) // n_workers
+
+
+def _take_share(source: tuple[Rows, int], number: int, n_workers: int) -> _Share:
+    rows, block_rows = source
+    return _Share(rows, *_range(rows.n_samples, number, n_workers), block_rows, no_progress)
+
+
+def _first_pass(share: _Share) -> MomentSums:
+    sums = MomentSums.empty(len(share.rows.class_names), share.rows.n_features)
+    for X, labels in _timed_blocks(share):
+        sums.add(X, labels)
+    return sums
+
+
+def _second_pass(share: _Share, means: DoubleArray, basis: DoubleArray) -> _Scatters:
+    n_classes, r = len(means), basis.shape[1]
+    scatters = _Scatters(np.zeros((n_classes, r, r)), np.zeros(means.shape))
+    for X, labels in _timed_blocks(share):
+        _add_scatter(X, labels, means, basis, scatters.scatter, scatters.residual)
+    return scatters
 
 
 def merge_moments(a: ClassMoments, b: ClassMoments) -> ClassMoments:
@@ -221,11 +291,11 @@ def _freedom(counts: IntArray) -> int:
     return int(counts.sum()) - int(np.count_nonzero(counts))
 
 
-def _timed_blocks(rows: Rows, block_rows: int, progress: Progress) -> Iterator[tuple[FloatArray, IntArray]]:
-    for _, X, labels in iter_blocks(rows, block_rows):
+def _timed_blocks(share: _Share) -> Iterator[tuple[FloatArray, IntArray]]:
+    for _, X, labels in iter_blocks(share.rows, share.block_rows, first=share.start, last=share.stop):
         began = time.perf_counter()
         yield X, labels
-        progress(len(X), {"moments": time.perf_counter() - began})
+        share.progress(len(X), {"moments": time.perf_counter() - began})
 
 
 def _labelled(X: FloatArray, labels: IntArray) -> tuple[DoubleArray, IntArray]:

@@ -27,12 +27,14 @@ class CombinedRows:
     positions : (R,) int64
         The first R atoms: positions of real rows, ascending.
     vectors : (m, D) float32
-        The atoms after them.
+        The atoms after them: class vectors, and real rows that are none of the positions.
     indices : (n, t) int64
     factors : (n, t) float32
     labels : (n,) int64
     rows : Rows
         Those that the positions are in.
+    n_beyond : int
+        How many of the vectors are real rows.
     """
 
     rows: Rows
@@ -41,6 +43,7 @@ class CombinedRows:
     indices: IntArray
     factors: FloatArray
     labels: IntArray
+    n_beyond: int = 0
     _kept: dict[str, FloatArray] = field(default_factory=dict, repr=False)
 
     @property
@@ -63,9 +66,7 @@ class CombinedRows:
         return self._kept["logits"], self._kept["gradient"]
 
 
-def why_not_combined(
-    sampler: object, rows: Rows, targets: IntArray, n_columns: int, limit_bytes: int = COMBINED_BYTES
-) -> str:
+def why_not_combined(sampler: object, rows: Rows, n_drawn: IntArray, n_columns: int, limit_bytes: int) -> str:
     """Return why the synthetic rows of a pass have to be made, "" where terms are enough.
 
     Parameters
@@ -74,7 +75,7 @@ def why_not_combined(
         Fitted.
     rows : Rows
         The real rows of the stream.
-    targets : (C,) int64
+    n_drawn : (C,) int64
         Synthetic rows of each class.
     n_columns : int
         Logits of a row, of all heads that are trained together.
@@ -85,8 +86,8 @@ def why_not_combined(
         return "they are no sums of real rows"
     if sampler.rows is not rows:
         return "the sampler was fitted on other rows"
-    n_synthetic = int(targets.sum())
-    probe = sampler.combine(int(np.argmax(targets)), 0, 1, seed=0)
+    n_synthetic = int(n_drawn.sum())
+    probe = sampler.combine(int(np.argmax(n_drawn)), 0, 1, seed=0)
     n_terms = probe.positions.shape[1] + probe.vectors.shape[1]
     n_atoms = min(rows.n_samples, n_synthetic * probe.positions.shape[1]) + len(sampler.vectors)
     needed = 8 * n_atoms * n_columns + 12 * n_synthetic * n_terms
@@ -96,42 +97,59 @@ def why_not_combined(
 
 
 def combined_rows(
-    sampler: AffineSampler, targets: IntArray, *, seed: int, epoch: int, positions: IntArray | None = None
+    sampler: AffineSampler,
+    last: IntArray,
+    *,
+    seed: int,
+    epoch: int,
+    first: IntArray | None = None,
+    positions: IntArray | None = None,
 ) -> CombinedRows:
-    """Return the terms of targets[c] synthetic rows of every class c, ordered by their first atom: it is near then.
+    """Return the terms of synthetic rows first[c] to last[c] - 1 of every class c, ordered by their first atom.
 
     Parameters
     ----------
     sampler : AffineSampler
         Fitted.
-    targets : (C,) int64
-        Not all 0.
+    last, first : (C,) int64
+        `first` is 0 unless given; there must be a row.
     seed, epoch : int
     positions : (R,) int64, optional
-        The real rows to have as atoms, ascending, those that are needed among them; default: those that are needed.
+        The real rows to have as first atoms, ascending; default: those that are needed. Needed ones that are not among
+        them are read, and are atoms after the vectors of the sampler.
 
     Notes
     -----
     12 bytes a term. Time: that of drawing the rows, where they have unit norm.
     """
+    low = np.zeros_like(last) if first is None else first
     parts = [
-        (class_id, sampler.combine(class_id, start, min(start + _ROWS, target), seed=seed, epoch=epoch))
-        for class_id, target in enumerate(targets.tolist())
-        for start in range(0, target, _ROWS)
+        (class_id, sampler.combine(class_id, start, min(start + _ROWS, stop), seed=seed, epoch=epoch))
+        for class_id, (begin, stop) in enumerate(zip(low.tolist(), last.tolist(), strict=True))
+        for start in range(begin, stop, _ROWS)
     ]
     of_rows = np.concatenate([terms.positions for _, terms in parts])
     of_vectors = np.concatenate([terms.vectors for _, terms in parts])
+    needed = np.unique(of_rows)
     if positions is None:
-        positions = np.unique(of_rows)
+        positions = needed
+    others = np.setdiff1d(needed, positions, assume_unique=True)
+    vectors = sampler.vectors.astype(np.float32)
+    atom_of = np.searchsorted(positions, needed)
+    beyond = np.searchsorted(needed, others)
+    atom_of[beyond] = len(positions) + len(vectors) + np.arange(len(others))
+    if len(others):
+        vectors = np.concatenate([vectors, sampler.rows.take(others)])
     factors = [np.concatenate([terms.row_factors, terms.vector_factors], axis=1) for _, terms in parts]
     labels = np.repeat([class_id for class_id, _ in parts], [len(terms.positions) for _, terms in parts])
-    indices = np.concatenate([np.searchsorted(positions, of_rows), of_vectors + len(positions)], axis=1)
+    indices = np.concatenate([atom_of[np.searchsorted(needed, of_rows)], of_vectors + len(positions)], axis=1)
     order = np.argsort(indices[:, 0], kind="stable")
     return CombinedRows(
         rows=sampler.rows,
         positions=positions,
-        vectors=sampler.vectors.astype(np.float32),
+        vectors=vectors,
         indices=indices[order],
         factors=np.concatenate(factors).astype(np.float32)[order],
         labels=labels[order],
+        n_beyond=len(others),
     )

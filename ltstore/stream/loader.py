@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,15 @@ from numpy.typing import NDArray
 from ltstore.errors import ConfigError, DataError
 from ltstore.rows import BLOCK_ROWS, class_counts
 from ltstore.sampling import AffineSampler
-from ltstore.stream.combined import CombinedRows, combined_rows, why_not_combined
-from ltstore.stream.plan import RealBlock, SyntheticBlock, SyntheticPiece, plan_real, plan_synthetic
+from ltstore.stream.combined import COMBINED_BYTES, CombinedRows, combined_rows, why_not_combined
+from ltstore.stream.plan import (
+    RealBlock,
+    SyntheticBlock,
+    SyntheticPiece,
+    plan_part,
+    plan_real,
+    plan_synthetic,
+)
 from ltstore.types import UNLABELLED, DoubleArray, FloatArray, IntArray, Rows, Sampler
 
 CACHE_BYTES = 2 << 30
@@ -89,18 +97,62 @@ class TrainingStream:
             raise DataError(
                 f"training needs labelled rows, found none among {rows.n_samples} rows of {n_classes} classes"
             )
+        self._cache_bytes, self._combined_bytes = cache_bytes, COMBINED_BYTES
+        self._lay_out(0, 1)
+
+    def _lay_out(self, number: int, n_parts: int) -> None:
+        """Plan the blocks of a part, with nothing read yet."""
+        labels = self._rows.labels
+        self._n_parts = n_parts
+        self._part = part = plan_part(labels, self._targets, number, n_parts)
+        real = plan_real(part.stop, self._block_rows, start=part.start)
+        self._n_real_blocks = len(real)
         self._plan: tuple[RealBlock | SyntheticBlock, ...] = (
-            *plan_real(rows.n_samples, block_rows),
-            *plan_synthetic(self._targets, block_rows),
+            *real,
+            *plan_synthetic(part.last, self._block_rows, first=part.first),
         )
-        self._n_real_blocks = len(plan_real(rows.n_samples, block_rows))
-        row_bytes = 4 * rows.n_features
-        self._real_cached = row_bytes * self._n_real <= cache_bytes
-        self._cached = row_bytes * self.n_samples <= cache_bytes
+        row_bytes = 4 * self._rows.n_features
+        n_real = int(np.count_nonzero(labels[part.start : part.stop] != UNLABELLED))
+        self._real_cached = row_bytes * n_real <= self._cache_bytes
+        self._cached = row_bytes * (n_real + part.n_synthetic) <= self._cache_bytes
+        self._largest = min(self._block_rows, max(part.stop - part.start, part.n_synthetic))
+        self._forget()
+
+    def _forget(self) -> None:
+        """Drop what is kept of the rows."""
         self._cache: list[Block | None] = [None] * len(self._plan)
-        self._largest = min(block_rows, max(rows.n_samples, self.n_synthetic))
         self._buffers: FloatArray | None = None  # two blocks: one is worked on, one is loaded
         self._combined: CombinedRows | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is kept of the rows: it is read again."""
+        other = copy.copy(self)
+        other._forget()
+        return vars(other)
+
+    def __copy__(self) -> Self:
+        other = object.__new__(type(self))
+        vars(other).update(vars(self))
+        return other
+
+    def part(self, number: int, n_parts: int, *, sharing: int = 1) -> Self:
+        """Return a stream that gives one part of the blocks, and is the whole one in all it says of a pass.
+
+        What is added up over the blocks of all parts is what is added up over those of the whole, within rounding; a
+        part may be empty. Nothing is shared that is read or drawn.
+
+        Parameters
+        ----------
+        number, n_parts : int
+            Parts are numbered from 0 (`ltstore.stream.plan.plan_part`).
+        sharing : int
+            How many parts share one memory: this one keeps at most that share of what the whole may.
+        """
+        other = copy.copy(self)
+        other._cache_bytes //= sharing
+        other._combined_bytes //= sharing
+        other._lay_out(number, n_parts)
+        return other
 
     @property
     def rows(self) -> Rows:
@@ -218,11 +270,16 @@ class TrainingStream:
         n_columns : int
             Logits of a row, of all heads that are trained together.
         """
-        if not self.n_synthetic:
+        if not self._part.n_synthetic:
             return ""
         if not self._combine:
             return "asked for"
-        return why_not_combined(self._sampler, self._rows, self._targets, n_columns)
+        n_drawn = self._part.last - self._part.first
+        if why := why_not_combined(self._sampler, self._rows, n_drawn, n_columns, self._combined_bytes):
+            return why
+        if self._n_parts == 1 or self._sums.n_beyond < self._part.n_synthetic:
+            return ""
+        return f"a part of {self._part.n_synthetic} would need {self._sums.n_beyond} real rows of other parts"
 
     def combined(self, n_columns: int) -> CombinedRows | None:
         """Return the synthetic rows of a pass as sums; None where they have to be made, or there are none.
@@ -230,13 +287,26 @@ class TrainingStream:
         The real rows among the atoms are all of those of `real_blocks`, in that order, where they are cached; else
         those that are needed.
         """
-        if not self.n_synthetic or self.why_not_combined(n_columns):
+        if not self._part.n_synthetic or self.why_not_combined(n_columns):
             return None
+        return self._sums
+
+    @property
+    def _sums(self) -> CombinedRows:
+        """The synthetic rows as sums, made once."""
         if self._combined is None:
             assert isinstance(self._sampler, AffineSampler)
-            positions = np.flatnonzero(self._rows.labels != UNLABELLED) if self._real_cached else None
+            positions = None
+            if self._real_cached:
+                own = self._rows.labels[self._part.start : self._part.stop]
+                positions = self._part.start + np.flatnonzero(own != UNLABELLED)
             self._combined = combined_rows(
-                self._sampler, self._targets, seed=self._seed, epoch=self._epoch, positions=positions
+                self._sampler,
+                self._part.last,
+                first=self._part.first,
+                seed=self._seed,
+                epoch=self._epoch,
+                positions=positions,
             )
         return self._combined
 

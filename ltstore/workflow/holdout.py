@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
+from ltstore.engine import Engine
 from ltstore.errors import ConfigError, DataError
 from ltstore.sources.longtail import stratified_holdout
 from ltstore.stats import ClassMoments, class_moments
@@ -48,6 +49,7 @@ class RestSelection(Selection):
 
     whole: Selection
     positions: IntArray
+    _made: list[ClassMoments] = field(default_factory=list, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -59,13 +61,11 @@ class RestSelection(Selection):
         """The rows that are left."""
         return self.whole.rows.select(self.positions)
 
-    def moments(self, *, progress: Progress = no_progress) -> ClassMoments:
+    def moments(self, *, engine: Engine | None = None, progress: Progress = no_progress) -> ClassMoments:
         """Return the class moments of the rows that are left, made at the first call."""
-        return self._moments
-
-    @cached_property
-    def _moments(self) -> ClassMoments:
-        return class_moments(self.rows)
+        if not self._made:
+            self._made.append(class_moments(self.rows, engine=engine))
+        return self._made[0]
 
     def donors(self, by: str = "means", k: int = 5) -> Donors:
         """Return the donors of every class, by means: an index of just these rows is not there."""

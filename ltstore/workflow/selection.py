@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ltstore.atomic import check_no_link
+from ltstore.engine import Engine
 from ltstore.errors import ConfigError, DataError, IndexNotFoundError, StoreFormatError, StoreWriteError
 from ltstore.neighbors import class_donors, row_donors
 from ltstore.provenance import record
@@ -81,14 +82,16 @@ class Selection:
         if not self.counts.any():
             raise DataError(f"split {self.name!r} of {self.store.location} has no labelled rows")
 
-    def moments(self, *, progress: Progress = no_progress) -> ClassMoments:
-        """Return the class moments of these rows: kept in stats/, made anew when the rows changed."""
+    def moments(self, *, engine: Engine | None = None, progress: Progress = no_progress) -> ClassMoments:
+        """Return the class moments of these rows: kept in stats/, made anew (by workers) when the rows changed."""
         path = self.stats_path / "moments.safetensors"
         try:
             return load_moments(path, rows_digest=self.rows.digest)
         except (FileNotFoundError, DataError, StoreFormatError) as err:
             logger.info("class moments of %s are made anew: %s", self.name, err)
-        moments = self._updated(path, progress) or class_moments(self.rows, progress=progress)
+        moments = self._updated(path, engine, progress) or class_moments(
+            self.rows, engine=engine, progress=progress
+        )
         try:
             check_no_link(self.store.artefact_location("stats").path.parent, path.parent)
             save_moments(
@@ -100,7 +103,7 @@ class Selection:
             logger.warning("class moments are not kept: %s", err)
         return moments
 
-    def _updated(self, path: Path, progress: Progress) -> ClassMoments | None:
+    def _updated(self, path: Path, engine: Engine | None, progress: Progress) -> ClassMoments | None:
         """Return the kept moments with those of rows that were appended since; None where none are kept of these."""
         split = self.store.split(self.split)
         for number in reversed(range(len(split.generations) - 1) if self.subset is None else ()):
@@ -115,7 +118,8 @@ class Selection:
             logger.info("class moments of %s are updated with %d rows", self.name, added.n_samples)
             if not (added.labels != UNLABELLED).any():
                 return kept
-            return merge_moments(kept, class_moments(added, basis=kept.basis, progress=progress))
+            more = class_moments(added, basis=kept.basis, engine=engine, progress=progress)
+            return merge_moments(kept, more)
         return None
 
     def index(self) -> FaissIndex:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ltstore.backtest import BLEND_ROWS, Candidate, Member, blend_heads
+from ltstore.engine import Engine, LocalEngine
 from ltstore.errors import ConfigError, DataError, StoreExistsError
 from ltstore.linear import (
     Checkpointing,
@@ -30,6 +31,7 @@ from ltstore.linear import (
 )
 from ltstore.linear.checkpoint import remove_checkpoint
 from ltstore.linear.model import check_replaceable
+from ltstore.linear.shared_passes import check_shareable
 from ltstore.linear.training import CLOSED_FORMS, OnPass, lean, no_record
 from ltstore.storage import Place
 from ltstore.store import Store
@@ -128,6 +130,8 @@ def train(
     holdout: float | str | None = None,
     grid: Mapping[str, Sequence[Any]] | None = None,
     checkpoint: Checkpointing | None = None,
+    engine: Engine | None = None,
+    n_workers: int | str = 1,
     out: Path | str | None = None,
     force: bool = False,
     progress: Progress = no_progress,
@@ -162,6 +166,11 @@ def train(
         on the holdout.
     checkpoint : Checkpointing, optional
         Put the run away now and then, and take up one that was. Removed when the model has been written to `out`.
+    engine : Engine, optional
+        Workers that share the passes of training and of the class moments, e.g. on a Ray cluster. A closed form that is
+        calibrated, a holdout and the backtest of "auto" are looked at without them.
+    n_workers : int or "auto"
+        Threads to do so where there is no engine: 1 is none, "auto" one a core.
     out : path, optional
         Model directory to write.
     force : bool
@@ -173,8 +182,9 @@ def train(
 
     Raises
     ------
-    ConfigError, DataError, StoreNotFoundError, StoreExistsError, IncompleteStoreError, StoreWriteError
+    ConfigError, DataError, StoreNotFoundError, StoreExistsError, IncompleteStoreError, StoreWriteError, WorkerLostError
     """
+    engine = _resolved_engine(engine, n_workers)
     if head == "cosine":
         settings = replace(settings or TrainSettings(), head="cosine")
     extras = {"row weights": row_weights, "holdout": holdout, "grid": grid, "checkpoint": checkpoint}
@@ -182,6 +192,8 @@ def train(
         head, sampler, sampler_settings, synthetic, per_class, max_ratio, donors_by, accept, settings
     )
     _check_extras(head, sampler, extras)
+    if engine is not None and settings is not None:
+        check_shareable(settings)
     if out is not None:
         check_replaceable(Path(out).absolute())
         if Path(out).exists() and not force:
@@ -192,7 +204,7 @@ def train(
     selection.require_labels()
     started = time.perf_counter()
     chosen = settings or TrainSettings()
-    fit = partial(_fit, selection, donors_by=donors_by, progress=progress, on_pass=on_pass)
+    fit = partial(_fit, selection, donors_by=donors_by, engine=engine, progress=progress, on_pass=on_pass)
     if sampler == "auto":
         fitted = _fit_chosen(selection, chosen, fit)
     else:
@@ -260,6 +272,7 @@ def _fit(
     holdout: float | str | None = None,
     grid: Mapping[str, Sequence[Any]] | None = None,
     checkpoint: Checkpointing | None = None,
+    engine: Engine | None = None,
     progress: Progress = no_progress,
     on_pass: OnPass = no_record,
 ) -> _Fitted:
@@ -274,7 +287,7 @@ def _fit(
     targets = np.zeros(len(selection.counts), np.int64)
     source: dict[str, Any] = {"sampler": "none"}
     if head in CLOSED_FORMS:
-        names, moments = selection.store.class_names, selection.moments()
+        names, moments = selection.store.class_names, selection.moments(engine=engine)
         closed = train_closed_form(head, moments, class_names=names, rows=selection.rows, **common)
         return _Fitted(closed, targets, source, [])
     weights = None if row_weights is None else np.asarray(row_weights, np.float32)
@@ -287,6 +300,7 @@ def _fit(
         source["holdout_rows"] = {"from": holdout, "rows": held.digest, "n_rows": known}
     if weights is not None and positions is not None:
         weights = weights[positions]
+    moments = training.moments(engine=engine)
     used: Sampler | None = None
     if synthetic is not None:
         stored = StoredSampler(training, synthetic)
@@ -302,13 +316,11 @@ def _fit(
     if used is not None:
         source |= {"sampler": used.name, "sampler_settings": dict(used.settings)}
     stream = TrainingStream(training.rows, sampler=used, targets=targets, weights=weights, seed=settings.seed)
-    how = {**common, "holdout": held, "progress": progress}
+    how = {**common, "holdout": held, "engine": engine, "progress": progress}
     if grid is None:
-        result = train_linear(
-            stream, settings, training.moments(), checkpoint=checkpoint, on_pass=on_pass, **how
-        )
+        result = train_linear(stream, settings, moments, checkpoint=checkpoint, on_pass=on_pass, **how)
         return _Fitted(result, targets, source, [])
-    results = train_grid(stream, expand_grid(settings, grid), training.moments(), **how)
+    results = train_grid(stream, expand_grid(settings, grid), moments, **how)
     best = best_of(results)
     trials = [_trial(result, grid, number == best) for number, result in enumerate(results)]
     source["grid"] = {"axes": {key: list(values) for key, values in grid.items()}, "trials": trials}
@@ -373,6 +385,16 @@ def _fit_chosen(
     blended = replace(last, model=model, history=passes, n_passes=len(passes), stopped=stopped, kept_pass=0)
     targets = sum((one.targets for one in fitted), np.zeros_like(selection.counts))
     return _Fitted(blended, targets, {"sampler": "auto"}, [])
+
+
+def _resolved_engine(engine: Engine | None, n_workers: int | str) -> Engine | None:
+    """Return the engine, or one of threads for more than one worker; ConfigError where both are given."""
+    if engine is not None:
+        if n_workers != 1:
+            raise ConfigError("an engine has its own number of workers: leave n_workers out")
+        return engine
+    local = LocalEngine(n_workers)
+    return None if local.n_workers == 1 else local
 
 
 def _check_settings(

@@ -1,0 +1,184 @@
+"""Workers that are asked together, and replaced when they are lost."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, Self
+
+from ltstore.errors import WorkerLostError
+
+MOST_RESTARTS = 3  # of one worker within one call
+
+_log = logging.getLogger(__name__)
+
+Make = Callable[[Any, int, int], Any]
+"""(source, number, n_workers) -> what worker `number` keeps between calls. A function of a module: it may travel."""
+
+Task = Callable[..., Any]
+"""(what a worker keeps, *arguments) -> its result. A function of a module: it may travel."""
+
+
+class LostError(Exception):
+    """A worker is gone; says how. Never leaves this room."""
+
+
+class Pending(Protocol):
+    """A call that a worker is at."""
+
+    def result(self) -> Any:
+        """Wait and return what the task gave; raise what it raised, or LostError."""
+
+
+class Worker(Protocol):
+    """One worker. Makes its state when it is first asked for something."""
+
+    def submit(self, task: Task, arguments: Any) -> Pending:
+        """Begin a call; never raises for a worker that is gone, its result does."""
+
+    def close(self) -> None:
+        """End it, at work or not."""
+
+
+class Staff(Protocol):
+    """Where workers come from."""
+
+    def hire(self, number: int) -> Worker:
+        """Start worker `number`."""
+
+    def pack(self, arguments: tuple[Any, ...]) -> Any:
+        """Return arguments in the form in which every worker is sent them."""
+
+    def working(self) -> AbstractContextManager[Any]:
+        """Return what holds while workers are at work."""
+
+
+class Engine(Protocol):
+    """Where work is done. Close it, or use it in a `with` statement."""
+
+    @property
+    def n_workers(self) -> int:
+        """How many workers it starts."""
+
+    @property
+    def shares_memory(self) -> bool:
+        """Whether all workers live in the memory of this machine, which they then have to divide."""
+
+    def start(self, make: Make, source: Any) -> Crew:
+        """Start workers.
+
+        Parameters
+        ----------
+        make : Make
+        source : object
+            Sent to every worker once; read-only from then on. Picklable where workers are other processes.
+
+        Raises
+        ------
+        ConfigError
+            The source cannot be sent.
+        BackendUnavailableError
+            There is nothing to start workers on.
+        """
+
+    def describe(self) -> dict[str, Any]:
+        """Return its kind and size, for a record."""
+
+    def close(self) -> None:
+        """End what it has started."""
+
+
+class Crew:
+    """The workers of one `Engine.start`. Close it, or use it in a `with` statement.
+
+    Parameters
+    ----------
+    staff : Staff
+    n_workers : int
+
+    Attributes
+    ----------
+    restarts : int
+        Workers that were lost and replaced.
+    """
+
+    def __init__(self, staff: Staff, n_workers: int) -> None:
+        self._staff = staff
+        self._workers: list[Worker] = []
+        self.restarts = 0
+        try:
+            for number in range(n_workers):
+                self._workers.append(staff.hire(number))
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def n_workers(self) -> int:
+        """How many there are."""
+        return len(self._workers)
+
+    def run(self, task: Task, *arguments: Any) -> list[Any]:
+        """Return ``task(state, *arguments)`` of every worker, in the order of the workers.
+
+        A worker that is lost is replaced: its state is made anew and its call repeated, at most `MOST_RESTARTS` times.
+
+        Raises
+        ------
+        WorkerLostError
+            A worker was lost again and again, or cannot be started.
+        Exception
+            What a task raised; that of the first worker where several did. All have ended then.
+        """
+        return list(self.iter_results(task, *arguments))
+
+    def iter_results(self, task: Task, *arguments: Any) -> Iterator[Any]:
+        """Yield what `run` returns, each result when it and those before it are there."""
+        packed = self._staff.pack(arguments)
+        with self._staff.working():
+            calls = [worker.submit(task, packed) for worker in self._workers]
+            for number, call in enumerate(calls):
+                try:
+                    found = self._result(number, call, task, packed)
+                except Exception:
+                    _wait(calls[number + 1 :])
+                    raise
+                yield found
+
+    def _result(self, number: int, call: Pending, task: Task, packed: Any) -> Any:
+        for lost in range(MOST_RESTARTS + 1):
+            try:
+                return call.result()
+            except LostError as err:
+                who = f"worker {number + 1} of {self.n_workers}"
+                if lost == MOST_RESTARTS:
+                    raise WorkerLostError(
+                        f"{who} was lost {lost + 1} times in the same call, last because {err}: look for memory that "
+                        "ran out, or a machine that fails"
+                    ) from err
+                _log.warning("%s was lost and is replaced: %s", who, err)
+            self._workers[number].close()
+            self._workers[number] = self._staff.hire(number)
+            self.restarts += 1
+            call = self._workers[number].submit(task, packed)
+        raise AssertionError("unreachable")
+
+    def close(self) -> None:
+        """End the workers."""
+        for worker in self._workers:
+            worker.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _wait(calls: list[Pending]) -> None:
+    for call in calls:
+        try:
+            call.result()
+        except Exception as err:  # noqa: BLE001 - another worker's error is raised already
+            _log.info("a worker failed as well: %s", err)
