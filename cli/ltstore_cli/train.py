@@ -138,7 +138,17 @@ def train(
     checkpoint_every: Annotated[
         int | None, typer.Option(min=1, help="Passes between two checkpoints; default 10, or a minute.")
     ] = None,
-    backend: Annotated[str | None, typer.Option(help="auto (default), numba or reference.")] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="auto (default: a GPU where it pays), cpu, cuda or cuda:N."),
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="Of the products: float32 (default), tf32 (on a GPU) or bf16 (see docs/kernels.md)."),
+    ] = None,
+    backend: Annotated[
+        str | None, typer.Option(help="auto (default), numba or reference; triton on a GPU.")
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Seed of synthetic rows, holdout and minibatches; default 0.")
     ] = None,
@@ -179,6 +189,8 @@ def train(
         "tolerance": tolerance,
         "minibatch": _given(minibatch) or None,
         "keep": keep,
+        "device": device,
+        "precision": precision,
         "backend": backend,
         "seed": seed,
     }

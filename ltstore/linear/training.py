@@ -13,6 +13,7 @@ import numpy as np
 from ltstore.errors import ConfigError
 from ltstore.linear.checkpoint import Checkpoint, Checkpointing, State, number, numbers
 from ltstore.linear.closed_form import Head, calibrated, gda, nearest_class_mean, ridge
+from ltstore.linear.device import resolve_device
 from ltstore.linear.grid import check_together
 from ltstore.linear.holdout import Holdout, HoldoutScore
 from ltstore.linear.metric import within_class_metric
@@ -252,7 +253,7 @@ def train_grid(
     Parameters
     ----------
     grid : sequence of K TrainSettings
-        They may differ in all but solver ("lbfgs"), backend, seed and keep; see `expand_grid`.
+        They may differ in all but solver ("lbfgs"), device, precision, backend, seed and keep; see `expand_grid`.
     stream, moments, encoder, class_counts, encoder_spec, normalized, made_from, holdout, progress
         As in `train_linear`.
 
@@ -276,7 +277,8 @@ def train_grid(
     check_encoder(stream, encoder)
     started = time.perf_counter()
     metric = within_class_metric(moments)
-    problems = [Problem(stream, settings, moments, metric) for settings in grid]
+    placement = resolve_device(grid[0], stream, len(grid))
+    problems = [Problem(stream, settings, moments, metric, placement) for settings in grid]
     keepers = [_Keeper(problem, holdout) for problem in problems]
     runs = [_lbfgs(problem, keeper) for problem, keeper in zip(problems, keepers, strict=True)]
 

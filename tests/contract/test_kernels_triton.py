@@ -39,7 +39,7 @@ def gpu():
 @pytest.mark.skipif(INTERPRETER in os.environ, reason="runs in the interpreter already")
 @pytest.mark.parametrize(
     "file",
-    ["contract/test_kernels_softmax.py", "contract/test_kernels_triton.py"],
+    ["contract/test_kernels_softmax.py", "contract/test_kernels_triton.py", "unit/test_linear_device.py"],
 )
 def test_in_the_interpreter(file):
     pytest.importorskip("triton", reason="triton is not installed: it comes with torch for CUDA")
