@@ -152,6 +152,28 @@ def test_several_heads_share_a_pass(evaluators, sampler):
         assert_same(found, theirs.objective.evaluate(*point))
 
 
+class SometimesCombined(TrainingStream):
+    """Of several heads the tables would be too large."""
+
+    def combined(self, n_columns):
+        return super().combined(n_columns) if n_columns == C else None
+
+
+def test_what_is_kept_follows_the_stream_and_the_heads(evaluators):
+    """Rows are kept with or without the made ones, and terms of the stream that they are of."""
+    _, make = evaluators
+    whole, moments = made_stream("smote")
+    other, _ = made_stream("residual-transfer")
+    how = {"sampler": whole._sampler, "targets": whole.targets, "seed": 3, "block_rows": 16}
+    changing = SometimesCombined(whole.rows, **how)
+    weighted, _ = made_stream("smote", weighted=True)
+    evaluator, (first, second) = make(), points(2)
+    for stream, heads in ((changing, 2), (changing, 1), (other, 1), (whole, 1), (weighted, 1)):
+        pairs = [problems(stream, moments, TrainSettings(), evaluator) for _ in range(heads)]
+        found = evaluate_together([ours.objective for ours, _ in pairs], [first, second][:heads])
+        assert_same(found[0], pairs[0][1].objective.evaluate(*first))
+
+
 def test_a_pass_has_the_same_bits_every_time(evaluators):
     _, make = evaluators
     stream, moments = made_stream("neighbor-gauss of residuals", weighted=True)
@@ -203,7 +225,7 @@ def test_torch_is_left_as_it_was():
         placed.objective.evaluate(*points(1)[0])
         assert set(seen) == {inside}
         seen.clear()
-    assert torch.get_float32_matmul_precision() == before
+        assert torch.get_float32_matmul_precision() == before
 
 
 class DamagedRows(ArrayRows):
