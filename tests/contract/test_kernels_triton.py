@@ -59,6 +59,33 @@ def test_in_the_interpreter(file):
     assert int(passed[1]) >= 4
 
 
+@pytest.mark.skipif(INTERPRETER in os.environ, reason="the interpreter does not compile")
+@pytest.mark.parametrize("capability", [80, 90])
+def test_the_compiler_takes_the_kernels_without_a_gpu(capability, monkeypatch, tmp_path):
+    triton = pytest.importorskip("triton", reason="triton is not installed: it comes with torch for CUDA")
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from ltstore.kernels import triton_gpu
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))  # nothing compiled before serves
+    types = {"labels": "*i64", "starts": "*i64", "sources": "*i64", "targets": "*i64"}
+    types |= dict.fromkeys(("n_rows", "n_classes", "stride", "n_columns", "rows_stride", "out_stride"), "i32")
+    flags = {"HAS_MARGINS": True, "HAS_SMOOTHING": True, "HAS_WEIGHTS": True}
+    bare = dict.fromkeys(flags, False)
+    for kernel, constants, logits in (
+        (triton_gpu._softmax_rows, {**flags, "ROWS": 2, "COLUMNS": 1024}, "*fp32"),
+        (triton_gpu._softmax_rows, {**flags, "ROWS": 32, "COLUMNS": 16}, "*bf16"),
+        (triton_gpu._softmax_rows, {**bare, "ROWS": 16, "COLUMNS": 128}, "*fp32"),
+        (triton_gpu._sum_rows, {"ADD": True, "COLUMNS": 128}, ""),
+        (triton_gpu._sum_rows, {"ADD": False, "COLUMNS": 1024}, ""),
+    ):
+        given = {"logits": logits, **types, **dict.fromkeys(constants, "constexpr")}
+        signature = {name: given.get(name, "*fp32") for name in kernel.arg_names}
+        source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
+        assert triton.compile(source, target=GPUTarget("cuda", capability, 32)).asm["cubin"]
+
+
 def case(n, n_classes, seed=0):
     rng = np.random.default_rng([seed, n, n_classes])
     logits = (3 * rng.normal(size=(n, n_classes))).astype(np.float32)
