@@ -577,6 +577,8 @@ def _train_settings(settings: Mapping[str, Any]) -> str:
         "init",
         "solver",
         "keep",
+        "device",
+        "precision",
         "shrinkage",
         "mean_shrinkage",
         "posthoc_tau",
@@ -586,7 +588,7 @@ def _train_settings(settings: Mapping[str, Any]) -> str:
         "donors_by",
     ):
         value = settings.get(key)
-        if value not in (None, "none", 0.0, "zero", "lbfgs", "last"):
+        if value not in (None, "none", 0.0, "zero", "lbfgs", "last", "cpu", "float32"):
             words.append(f"{key.replace('_', ' ')} {_cell(value)}")
     return ", ".join(words)
 

@@ -153,7 +153,17 @@ def train(
             help="Share every pass on a Ray cluster: its address, auto (the running one), or local (start one here).",
         ),
     ] = None,
-    backend: Annotated[str | None, typer.Option(help="auto (default), numba or reference.")] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="auto (default: a GPU where it pays), cpu, cuda or cuda:N."),
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="Of the products: float32 (default), tf32 (on a GPU) or bf16 (see docs/kernels.md)."),
+    ] = None,
+    backend: Annotated[
+        str | None, typer.Option(help="auto (default), numba or reference; triton on a GPU.")
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Seed of synthetic rows, holdout and minibatches; default 0.")
     ] = None,
@@ -195,6 +205,8 @@ def train(
         "tolerance": tolerance,
         "minibatch": _given(minibatch) or None,
         "keep": keep,
+        "device": device,
+        "precision": precision,
         "backend": backend,
         "seed": seed,
     }

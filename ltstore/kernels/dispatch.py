@@ -9,12 +9,14 @@ from ltstore.errors import BackendUnavailableError, ConfigError
 from ltstore.kernels.contract import SoftmaxGradient, SoftmaxTerms, check_arguments
 from ltstore.types import FloatArray, IntArray
 
-# name -> (module of the backend, package that it needs), fastest first
+# name -> (module of the backend, package that it needs), fastest first; "auto" takes one that runs on the CPU
 _MODULES = {
     "numba": ("ltstore.kernels.numba_cpu", "numba"),
     "reference": ("ltstore.kernels.reference", "numpy"),
+    "triton": ("ltstore.kernels.triton_gpu", "triton"),
 }
 BACKENDS = tuple(_MODULES)
+GPU_BACKEND = "triton"
 
 
 def resolve_backend(backend: str = "auto") -> tuple[str, str]:
@@ -22,8 +24,8 @@ def resolve_backend(backend: str = "auto") -> tuple[str, str]:
 
     Parameters
     ----------
-    backend : {"auto", "numba", "reference"}
-        "auto" takes the fastest that is installed. A name never falls back.
+    backend : {"auto", "numba", "reference", "triton"}
+        "auto" takes the fastest of the CPU that is installed. A name never falls back.
 
     Raises
     ------
@@ -33,18 +35,34 @@ def resolve_backend(backend: str = "auto") -> tuple[str, str]:
         There is no backend of that name.
     """
     if backend == "auto":
-        name = next(name for name, (_, package) in _MODULES.items() if find_spec(package))
+        on_cpu = (name for name in BACKENDS if name != GPU_BACKEND)
+        name = next(name for name in on_cpu if find_spec(_MODULES[name][1]))
         why = "fastest installed" if name == BACKENDS[0] else f"{BACKENDS[0]} is not installed"
         return name, f"auto: {why}"
     if backend not in _MODULES:
         raise ConfigError(f"backend must be one of auto, {', '.join(BACKENDS)}; found {backend!r}")
     package = _MODULES[backend][1]
     if find_spec(package) is None:
+        comes = " (it comes with torch for CUDA)" if backend == GPU_BACKEND else ""
         raise BackendUnavailableError(
-            f"backend {backend!r} needs the package {package}, which is not installed: "
+            f"backend {backend!r} needs the package {package}{comes}, which is not installed: "
             "install it or use --backend auto"
         )
+    if backend == GPU_BACKEND:
+        _check_gpu()
     return backend, "asked for by name"
+
+
+def _check_gpu() -> None:
+    """Raise BackendUnavailableError where Triton's kernels have nothing to run on; imports torch."""
+    from ltstore.kernels.triton_gpu import interpreted
+
+    torch = import_module("torch")
+    if not interpreted() and not torch.cuda.is_available():
+        raise BackendUnavailableError(
+            f"backend {GPU_BACKEND!r} needs a CUDA GPU, and torch {torch.__version__} finds none: use --backend auto, "
+            "or set TRITON_INTERPRET=1 to try the kernels on the CPU"
+        )
 
 
 def load_backend(name: str) -> SoftmaxGradient:
@@ -79,7 +97,7 @@ def softmax_gradient(
         See `ltstore.kernels.contract.SoftmaxTerms`.
     weights : (n,) float32, optional
     first : int
-    backend : {"auto", "numba", "reference"}
+    backend : {"auto", "numba", "reference", "triton"}
 
     Returns
     -------

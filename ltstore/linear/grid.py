@@ -48,7 +48,7 @@ def check_together(grid: Sequence[TrainSettings]) -> None:
         raise ConfigError("a grid needs settings, found none")
     if any(one.solver != "lbfgs" for one in grid):
         raise ConfigError("heads of a grid share whole passes: solver must be lbfgs")
-    for name in ("backend", "seed", "keep"):
+    for name in ("device", "precision", "backend", "seed", "keep"):
         found = {getattr(one, name) for one in grid}
         if len(found) > 1:
             raise ConfigError(

@@ -44,6 +44,7 @@ from ltstore.errors import DataError
 from ltstore.kernels.combine import combine_rows, scatter_rows
 from ltstore.kernels.contract import SoftmaxTerms
 from ltstore.kernels.dispatch import load_backend
+from ltstore.linear.device import Evaluator
 from ltstore.linear.heads import HeadForm, LinearForm
 from ltstore.linear.metric import Metric
 from ltstore.sampling.covariance import LowRankCovariance
@@ -120,6 +121,8 @@ class Objective:
         Non-negative; they multiply the weights of the stream's rows.
     form : HeadForm
         Linear unless another is given.
+    evaluator : Evaluator, optional
+        Makes the passes; NumPy on the CPU where there is none.
 
     Notes
     -----
@@ -143,8 +146,10 @@ class Objective:
         margins: DoubleArray | None = None,
         class_weights: DoubleArray | None = None,
         form: HeadForm | None = None,
+        evaluator: Evaluator | None = None,
     ) -> None:
         self.stream = stream
+        self.evaluator = evaluator
         self.form: HeadForm = LinearForm() if form is None else form
         self.center = center if self.form.has_bias else np.zeros_like(center)
         self.implicit = implicit
@@ -154,9 +159,9 @@ class Objective:
         self.kernel = load_backend(backend)
         self.shares = stream.class_shares
         self.mean_weight = stream.mean_weight  # of a row
-        self._class_weights = None
+        self.class_weights = None
         if class_weights is not None:
-            self._class_weights = class_weights.astype(np.float32)
+            self.class_weights = class_weights.astype(np.float32)
             self.mean_weight *= float(self.shares @ class_weights)
             self.shares = self.shares * class_weights / (self.shares @ class_weights)
         self.empty = self.shares == 0
@@ -186,9 +191,9 @@ class Objective:
 
     def row_weights(self, labels: IntArray, weights: FloatArray | None) -> FloatArray | None:
         """Return (n,) the weights of a block's rows, None for ones."""
-        if self._class_weights is None:
+        if self.class_weights is None:
             return weights
-        own: FloatArray = self._class_weights[labels]
+        own: FloatArray = self.class_weights[labels]
         return own if weights is None else own * weights
 
     def penalty(self, parameters: DoubleArray) -> tuple[float, DoubleArray]:
@@ -212,6 +217,8 @@ def evaluate_together(objectives: Sequence[Objective], points: Sequence[Point]) 
     DataError
         A loss is not finite.
     """
+    if objectives[0].evaluator is not None:
+        return objectives[0].evaluator(objectives, points)
     started = time.perf_counter()
     sums = PassSums(objectives, points)
     waited = sums.add_stream(objectives[0].stream)
@@ -258,7 +265,7 @@ class PassSums:
     """
 
     def __init__(self, objectives: Sequence[Objective], points: Sequence[Point]) -> None:
-        self._heads = [_HeadSums(one, *point) for one, point in zip(objectives, points, strict=True)]
+        self._heads = [HeadSums(one, *point) for one, point in zip(objectives, points, strict=True)]
         self._weights: FloatArray = np.concatenate([head.weight.astype(np.float32) for head in self._heads])
         self._grad_weight = np.zeros(self._weights.shape)
         self._grad_bias = np.zeros(len(self._weights))
@@ -357,34 +364,49 @@ class PassSums:
         self, *, started: float, data_seconds: float = 0.0, total: float | None = None
     ) -> list[Evaluation]:
         """Return what was added up, over `total` (default: the weight of the rows), with the penalties."""
-        cuts = np.cumsum([head.n_classes for head in self._heads])[:-1]
-        gradients = zip(np.split(self._grad_weight, cuts), np.split(self._grad_bias, cuts), strict=True)
-        found = [
-            head.evaluation(*gradient, total) for head, gradient in zip(self._heads, gradients, strict=True)
-        ]
-        seconds = time.perf_counter() - started
-        return [Evaluation(*one, seconds=seconds, data_seconds=data_seconds) for one in found]
+        return evaluations_of(
+            self._heads,
+            self._grad_weight,
+            self._grad_bias,
+            started=started,
+            data_seconds=data_seconds,
+            total=total,
+        )
 
 
-class _HeadSums:
-    """What one objective adds up at its point."""
+class HeadSums:
+    """What one objective adds up at its point.
+
+    Attributes
+    ----------
+    weight : (C, D) float64
+    terms : SoftmaxTerms
+    loss, total : float
+        Summed loss and weight of the rows so far.
+    between : (C, C) float32, or None
+        The implicit term B, which is added to the logits of a row by its label.
+    upstream : (C, C) float64, or None
+        Sum of the gradients of the logits by label, for the gradient of B.
+    class_mass : (C,) float64
+        Weight of the rows of each class, where there is B.
+    """
 
     def __init__(self, objective: Objective, parameters: DoubleArray, bias: DoubleArray) -> None:
-        self._objective = objective
+        self.objective = objective
         self._parameters = parameters
         self.weight = objective.form.weights(parameters)
         self.n_classes = len(bias)
-        self._terms = objective.terms(self.weight, bias)
-        self._loss = self._total = 0.0
-        self._upstream = None
+        self.terms = objective.terms(self.weight, bias)
+        self.loss = self.total = 0.0
+        self.upstream: DoubleArray | None = None
         if objective.implicit is not None:
-            self._upstream = np.zeros((self.n_classes, self.n_classes))
-            self._class_mass = np.zeros(self.n_classes)
+            self.upstream = np.zeros((self.n_classes, self.n_classes))
+            self.class_mass = np.zeros(self.n_classes)
 
     @cached_property
-    def _between(self) -> FloatArray | None:
+    def between(self) -> FloatArray | None:
         """(C, C) float32 B of the implicit term; where no row is added it is not made."""
-        implicit = self._objective.implicit
+        implicit = self.objective.implicit
         return None if implicit is None else implicit_bias(self.weight, *implicit).astype(np.float32)
 
     def softmax(
@@ -392,54 +414,71 @@ class _HeadSums:
     ) -> None:
         """Add the loss of the rows; this head's columns of the logits become its gradient."""
         own = logits[:, first : first + self.n_classes]
-        weights = self._objective.row_weights(labels, weights)
-        if self._between is not None:
-            _add_between(own, labels, self._between)
-        loss = self._objective.kernel(logits, labels, self._terms, weights, first)
+        weights = self.objective.row_weights(labels, weights)
+        if self.between is not None:
+            _add_between(own, labels, self.between)
+        loss = self.objective.kernel(logits, labels, self.terms, weights, first)
         if not np.isfinite(loss):
-            raise DataError(_non_finite(X, self.weight))
-        self._loss += loss
-        self._total += len(labels) if weights is None else float(weights.sum(dtype=np.float64))
-        if self._upstream is not None:
-            _sum_by_class(own, labels, self._upstream)
-            self._class_mass += np.bincount(labels, weights, minlength=self.n_classes)
+            raise DataError(non_finite(X, self.weight))
+        self.loss += loss
+        self.total += len(labels) if weights is None else float(weights.sum(dtype=np.float64))
+        if self.upstream is not None:
+            _sum_by_class(own, labels, self.upstream)
+            self.class_mass += np.bincount(labels, weights, minlength=self.n_classes)
 
     @property
     def totals(self) -> HeadTotals:
         """What has been added up so far."""
-        mass = None if self._upstream is None else self._class_mass
-        return HeadTotals(self._loss, self._total, self._upstream, mass)
+        mass = None if self.upstream is None else self.class_mass
+        return HeadTotals(self.loss, self.total, self.upstream, mass)
 
     def add_totals(self, other: HeadTotals) -> None:
         """Add what was added up over other rows."""
-        self._loss += other.loss
-        self._total += other.weight
-        if self._upstream is not None and other.upstream is not None and other.class_mass is not None:
-            self._upstream += other.upstream
-            self._class_mass += other.class_mass
+        self.loss += other.loss
+        self.total += other.weight
+        if self.upstream is not None and other.upstream is not None and other.class_mass is not None:
+            self.upstream += other.upstream
+            self.class_mass += other.class_mass
 
     def evaluation(
         self, grad_weight: DoubleArray, grad_bias: DoubleArray, total: float | None
     ) -> tuple[float, float, DoubleArray, DoubleArray]:
         """Return value, loss and the gradients with respect to parameters and bias."""
-        objective = self._objective
-        total = self._total if total is None else total
+        objective = self.objective
+        total = self.total if total is None else total
         grad_weight -= np.outer(grad_bias, objective.center)
-        if objective.implicit is not None and self._upstream is not None:
-            if self._terms.smoothing is not None and self._between is not None:
+        if objective.implicit is not None and self.upstream is not None:
+            if self.terms.smoothing is not None and self.between is not None:
                 # The kernel took B for part of the target's logits: give it back.
-                smoothing = self._terms.smoothing.astype(np.float64)
-                self._loss += float(self._class_mass @ (self._between @ smoothing))
-                self._upstream += np.outer(self._class_mass, smoothing)
-            grad_weight += implicit_gradient(self.weight, *objective.implicit, self._upstream)
+                smoothing = self.terms.smoothing.astype(np.float64)
+                self.loss += float(self.class_mass @ (self.between @ smoothing))
+                self.upstream += np.outer(self.class_mass, smoothing)
+            grad_weight += implicit_gradient(self.weight, *objective.implicit, self.upstream)
         penalty, pull = objective.penalty(self._parameters)
-        loss = self._loss / total
+        loss = self.loss / total
         return (
             loss + penalty,
             loss,
             objective.form.pull_back(self._parameters, grad_weight / total) + pull,
             grad_bias / total * objective.form.has_bias,
         )
+
+
+def evaluations_of(
+    heads: Sequence[HeadSums],
+    grad_weight: DoubleArray,
+    grad_bias: DoubleArray,
+    *,
+    started: float,
+    data_seconds: float = 0.0,
+    total: float | None = None,
+) -> list[Evaluation]:
+    """Return what a pass added up for K heads, whose gradients are stacked; see `PassSums.evaluations`."""
+    cuts = np.cumsum([head.n_classes for head in heads])[:-1]
+    gradients = zip(np.split(grad_weight, cuts), np.split(grad_bias, cuts), strict=True)
+    found = [head.evaluation(*gradient, total) for head, gradient in zip(heads, gradients, strict=True)]
+    seconds = time.perf_counter() - started
+    return [Evaluation(*one, seconds=seconds, data_seconds=data_seconds) for one in found]
 
 
 def timed(blocks: Iterable[Block]) -> Iterator[tuple[Block, float]]:
@@ -470,7 +509,8 @@ def _sum_by_class(rows: FloatArray, labels: IntArray, sums: DoubleArray) -> None
         sums[classes] += np.add.reduceat(rows[start + order], starts, axis=0, dtype=np.float64)
 
 
-def _non_finite(X: FloatArray, weight: DoubleArray) -> str:
+def non_finite(X: FloatArray, weight: DoubleArray) -> str:
+    """Say why the loss of a block of rows is not finite."""
     bad = np.flatnonzero(~np.isfinite(X).all(axis=1))
     if len(bad):
         return (

@@ -10,7 +10,9 @@ import numpy as np
 
 from ltstore.errors import ConfigError, DataError
 from ltstore.kernels import resolve_backend
+from ltstore.kernels.dispatch import GPU_BACKEND
 from ltstore.linear.closed_form import calibrated, gda, nearest_class_mean, ridge
+from ltstore.linear.device import Placement, resolve_device
 from ltstore.linear.heads import CosineForm, HeadForm, LinearForm
 from ltstore.linear.metric import Metric, within_class_metric
 from ltstore.linear.objective import EMPTY_CLASS_BIAS, ImplicitTerm, Objective
@@ -37,6 +39,8 @@ class Problem:
         Of the stream's real rows.
     metric : Metric, optional
         Of the moments, where it is there already.
+    placement : Placement, optional
+        Where passes are made, where that is known already: heads that are trained together share it.
 
     Raises
     ------
@@ -45,11 +49,16 @@ class Problem:
     ConfigError
         A cosine head and rows that are not of unit norm, or no backend of that name.
     BackendUnavailableError
-        The backend cannot run here.
+        The backend or the device cannot be used here.
     """
 
     def __init__(
-        self, stream: TrainingStream, settings: TrainSettings, moments: Moments, metric: Metric | None = None
+        self,
+        stream: TrainingStream,
+        settings: TrainSettings,
+        moments: Moments,
+        metric: Metric | None = None,
+        placement: Placement | None = None,
     ) -> None:
         _check_fit(stream, moments)
         if settings.head == "cosine" and not stream.rows.normalized:
@@ -58,7 +67,11 @@ class Problem:
         self.settings = settings
         self.moments = moments
         self.metric = within_class_metric(moments) if metric is None else metric
-        self.backend, self._backend_reason = resolve_backend(settings.backend)
+        self.placement = resolve_device(settings, stream) if placement is None else placement
+        if self.placement.on_gpu:
+            self.backend, self._backend_reason = resolve_backend(GPU_BACKEND)[0], "that of a GPU"
+        else:
+            self.backend, self._backend_reason = resolve_backend(settings.backend)
         self.l2 = settings.resolved_l2(int((stream.class_shares > 0).sum()))
         counts, scale = stream.class_counts, settings.resolved_scale
         form: HeadForm = LinearForm() if settings.head == "linear" else CosineForm(scale)
@@ -76,6 +89,7 @@ class Problem:
             margins=class_margins(scale * settings.margin, counts),
             class_weights=class_weights(settings.class_weights, counts, beta),
             form=form,
+            evaluator=self.placement.evaluator,
         )
 
     def start(self) -> Vector:
@@ -125,7 +139,8 @@ class Problem:
         return {
             **self.stream.identity(),
             "moments": "sha256:" + moments.hexdigest(),
-            "settings": self.settings.to_mapping() | {"l2": self.l2, "backend": self.backend},
+            "settings": self.settings.to_mapping()
+            | {"l2": self.l2, "backend": self.backend, "device": "cuda" if self.placement.on_gpu else "cpu"},
         }
 
     @property
@@ -149,11 +164,19 @@ class Problem:
             "l2": self.l2,
             "backend": self.backend,
             "backend_reason": self._backend_reason,
+            "device": self.placement.device,
+            "device_reason": self.placement.reason,
+            **self._device_rows(),
             "n_real": self.stream.n_real,
             "n_synthetic": self.stream.n_synthetic,
             **self._synthesis(),
             "n_unlabelled": self.stream.n_unlabelled,
         }
+
+    def _device_rows(self) -> dict[str, str]:
+        """Say what becomes of the rows, where they leave NumPy."""
+        evaluator = self.placement.evaluator
+        return {} if evaluator is None else {"device_rows": evaluator.rows_are}
 
     def _synthesis(self) -> dict[str, str]:
         """Say whether synthetic rows are made, where there are any."""

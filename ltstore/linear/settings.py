@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from ltstore.errors import ConfigError
+from ltstore.linear.device import check_device
 from ltstore.linear.heads import COSINE_SCALE, HEADS
 from ltstore.linear.reweighting import CLASS_WEIGHTS
 
@@ -116,7 +117,13 @@ class TrainSettings:
     keep : {"last", "best"}
         Which point becomes the model: where the solver ended, or where balanced accuracy on the holdout was best
         (of equal ones the last).
-    backend : {"auto", "numba", "reference"}
+    device : {"auto", "cpu", "cuda", "cuda:N"}
+        Where passes are made: "auto" takes a GPU where it pays (`ltstore.linear.device.resolve_device`). Minibatches
+        are made on the CPU.
+    precision : {"float32", "tf32", "bf16"}
+        Of the factors of a pass's matrix products: tf32 on a GPU only, bf16 anywhere (`ltstore.linear.torch_pass`).
+    backend : {"auto", "numba", "reference", "triton"}
+        Of the softmax: "triton" on a GPU, the others on the CPU.
     seed : int
         The seed the stream was made with, and of the order of minibatches; lbfgs draws nothing.
 
@@ -144,6 +151,8 @@ class TrainSettings:
     tolerance: float = 1e-3
     minibatch: MinibatchSettings = field(default_factory=MinibatchSettings)
     keep: str = "last"
+    device: str = "auto"
+    precision: str = "float32"
     backend: str = "auto"
     seed: int = 0
 
@@ -178,6 +187,7 @@ class TrainSettings:
         _integer("seed", self.seed, 0)
         if not isinstance(self.backend, str):
             raise ConfigError(f"backend must be a name, found {self.backend!r}")
+        check_device(self)
         self._check_head()
         self._check_solver()
 

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 from ltstore.engine import Crew, Engine
 from ltstore.errors import ConfigError
+from ltstore.kernels.dispatch import GPU_BACKEND
+from ltstore.linear.device import Placement
 from ltstore.linear.objective import Evaluation, Objective, PassSums, Point, Totals
 from ltstore.linear.problem import said_of_synthesis
 from ltstore.linear.settings import TrainSettings
@@ -95,6 +97,14 @@ def check_shareable(settings: TrainSettings) -> None:
             f"steps of solver {settings.solver!r} come one after the other and cannot be shared among workers: leave "
             "workers out, or use solver lbfgs"
         )
+    if settings.device.startswith("cuda") or settings.precision != "float32" or settings.backend == GPU_BACKEND:
+        raise ConfigError(
+            f"workers make their passes in float32 on CPU cores, found device {settings.device!r}, precision "
+            f"{settings.precision!r} and backend {settings.backend!r}: leave these or the workers out"
+        )
+
+
+WORKERS_PLACEMENT = Placement("cpu", "float32", "workers make the passes on CPU cores")
 
 
 def _take_share(source: _Source, number: int, n_workers: int) -> _Share:

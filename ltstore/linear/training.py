@@ -15,6 +15,7 @@ from ltstore.engine import Engine
 from ltstore.errors import ConfigError
 from ltstore.linear.checkpoint import Checkpoint, Checkpointing, State, number, numbers
 from ltstore.linear.closed_form import Head, calibrated, gda, nearest_class_mean, ridge
+from ltstore.linear.device import resolve_device
 from ltstore.linear.grid import check_together
 from ltstore.linear.holdout import Holdout, HoldoutScore
 from ltstore.linear.metric import within_class_metric
@@ -24,7 +25,7 @@ from ltstore.linear.problem import Problem, check_encoder
 from ltstore.linear.problem import lean as lean
 from ltstore.linear.progress import PassRecord
 from ltstore.linear.settings import TrainSettings
-from ltstore.linear.shared_passes import SharedPasses, check_shareable
+from ltstore.linear.shared_passes import WORKERS_PLACEMENT, SharedPasses, check_shareable
 from ltstore.linear.solver import Lbfgs, Vector, minimize
 from ltstore.provenance import record
 from ltstore.stream import TrainingStream
@@ -207,7 +208,8 @@ def train_linear(
     if engine is not None:
         check_shareable(settings)
     started = time.perf_counter()
-    problem = Problem(stream, settings, moments)
+    placement = None if engine is None else WORKERS_PLACEMENT
+    problem = Problem(stream, settings, moments, placement=placement)
     keeper = _Keeper(problem, holdout, checkpoint, engine)
     run: Lbfgs | Minibatch
 
@@ -275,7 +277,7 @@ def train_grid(
     Parameters
     ----------
     grid : sequence of K TrainSettings
-        They may differ in all but solver ("lbfgs"), backend, seed and keep; see `expand_grid`.
+        They may differ in all but solver ("lbfgs"), device, precision, backend, seed and keep; see `expand_grid`.
     stream, moments, encoder, class_counts, encoder_spec, normalized, made_from, holdout, engine, progress
         As in `train_linear`.
 
@@ -297,9 +299,12 @@ def train_grid(
     """
     check_together(grid)
     check_encoder(stream, encoder)
+    if engine is not None:
+        check_shareable(grid[0])
     started = time.perf_counter()
     metric = within_class_metric(moments)
-    problems = [Problem(stream, settings, moments, metric) for settings in grid]
+    placement = resolve_device(grid[0], stream, len(grid)) if engine is None else WORKERS_PLACEMENT
+    problems = [Problem(stream, settings, moments, metric, placement) for settings in grid]
     keepers = [_Keeper(problem, holdout) for problem in problems]
     runs = [_lbfgs(problem, keeper) for problem, keeper in zip(problems, keepers, strict=True)]
 

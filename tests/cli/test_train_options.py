@@ -51,6 +51,8 @@ def command(shell: Shell, digits: Path, tmp_path: Path):
         (("--loss", "ce", "--class-weights", "balanced"), {"class_weights": "balanced", "tau": 0.0}),
         (("--margin", "0.5"), {"margin": 0.5}),
         (("--init", "gda"), {"init": "gda"}),
+        (("--device", "cpu"), {"device": "cpu", "device_reason": "asked for by name", "precision": "float32"}),
+        (("--precision", "bf16"), {"device": "cpu", "precision": "bf16", "device_rows": "kept on the device"}),
         (("--head", "cosine", "--scale", "12"), {"head": "cosine", "scale": 12.0, "l2": 0.0, "init": "means"}),
         (("--head", "cosine"), {"scale": 25.0}),
         (

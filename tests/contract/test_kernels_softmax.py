@@ -1,19 +1,37 @@
-"""Every backend of the softmax kernel against its definition in float64, and the laws it must obey."""
+"""Every backend of the softmax kernel against its definition in float64, and the laws it must obey.
+
+Triton needs a GPU, or its interpreter: test_kernels_triton.py runs this file in it.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from ltstore.errors import ConfigError, DataError, LabelError
-from ltstore.kernels import BACKENDS, softmax_gradient
+from ltstore.errors import BackendUnavailableError, ConfigError, DataError, LabelError
+from ltstore.kernels import BACKENDS, resolve_backend, softmax_gradient
 
 SIZES = [1, 15, 16, 17, 63, 64, 65, 101]
 
 
-@pytest.fixture(params=BACKENDS)
-def backend(request):
-    return request.param
+@pytest.fixture(
+    params=[
+        "numba",
+        "reference",
+        pytest.param("triton", marks=pytest.mark.gpu),
+        pytest.param("triton in narrow tiles", marks=pytest.mark.gpu),
+    ]
+)
+def backend(request, monkeypatch):
+    name, *tiles = request.param.split(" ", 1)
+    assert name in BACKENDS
+    try:
+        resolve_backend(name)
+    except BackendUnavailableError as err:
+        pytest.skip(str(err))
+    if tiles:
+        monkeypatch.setattr("ltstore.kernels.triton_gpu._MOST_COLUMNS", 16)
+    return name
 
 
 def case(n, n_classes, seed=0, spread=3.0):

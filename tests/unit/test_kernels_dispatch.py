@@ -37,3 +37,22 @@ def test_an_unknown_name_lists_the_known_ones():
 def test_importing_the_room_loads_no_compiler():
     code = "import sys, ltstore.kernels; sys.exit('numba' in sys.modules or 'torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_triton_says_what_it_lacks(monkeypatch):
+    import torch
+
+    pytest.importorskip("triton", reason="triton is not installed")
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(BackendUnavailableError, match=r"needs a CUDA GPU, and torch .* finds none"):
+        resolve_backend("triton")
+    monkeypatch.setitem(dispatch._MODULES, "triton", ("ltstore.kernels.triton_gpu", "no_such_package"))
+    with pytest.raises(BackendUnavailableError, match=r"no_such_package \(it comes with torch for CUDA\)"):
+        resolve_backend("triton")
+
+
+def test_auto_never_takes_the_gpu(monkeypatch):
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    monkeypatch.setitem(dispatch._MODULES, "numba", ("ltstore.kernels.numba_cpu", "no_such_package"))
+    assert resolve_backend("auto")[0] == "reference"

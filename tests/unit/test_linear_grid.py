@@ -67,6 +67,7 @@ def test_each_head_is_the_one_that_is_trained_alone():
         assert np.abs(together.model.predict_proba(X) - alone.model.predict_proba(X)).max() < 5e-3
         assert together.holdout.balanced == pytest.approx(alone.holdout.balanced, abs=0.02)
         differing = {"n_passes", "kept_pass", "stopped", "holdout"}
+        differing.add("device_reason")  # a pass of several heads is that much larger
         records = [
             {k: v for k, v in result.model.record["settings"].items() if k not in differing}
             for result in (together, alone)
