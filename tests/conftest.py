@@ -9,6 +9,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from ltstore.errors import BackendUnavailableError
+from ltstore.kernels import resolve_backend
 from support.object_server import ObjectServer, object_server
 from support.shell import Shell
 
@@ -17,6 +19,27 @@ hypothesis.settings.register_profile("ltstore", deadline=None)
 hypothesis.settings.load_profile("ltstore")
 
 REAL_DATA = Path(os.environ.get("LTSTORE_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+_left_out = pytest.StashKey[str]()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the hundreds of `gpu` tests where there is no GPU, with one line that says so."""
+    of_gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if not of_gpu:
+        return
+    try:
+        resolve_backend("triton")
+    except BackendUnavailableError as err:
+        config.stash[_left_out] = f"{len(of_gpu)} tests for a GPU left out: {err}"
+        config.hook.pytest_deselected(items=of_gpu)
+        items[:] = [item for item in items if not item.get_closest_marker("gpu")]
+
+
+def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
+    """Say why tests were left out."""
+    return [config.stash[_left_out]] if _left_out in config.stash else []
 
 
 @pytest.fixture(scope="session")
