@@ -71,7 +71,7 @@ def build(size: Size) -> Iterator[Workload]:
         return
     if (rows := _cifar()) is not None:
         yield _workload("CIFAR-100-LT, MobileNetV2", rows)
-    yield _workload("made, as many as Places-LT", made_rows(62_500, 768, 365))
+    yield _workload("made, as many as Places-LT", made_rows(62_500, 768, 365), ADAM_RATES[1:2])
 
 
 def _cifar() -> ArrayRows | None:
