@@ -146,7 +146,11 @@ def _sampler(name: str, **settings: Any) -> Maker:
 
 
 def _text(bench: Workbench) -> Trained:
-    return _trained(bench, sampler="text", sampler_settings={"vectors": str(bench.vectors_file)})
+    made = _trained(bench, sampler="text", sampler_settings={"vectors": str(bench.vectors_file)})
+    made.settings["sampler_settings"] |= {
+        "vectors": bench.vectors_file.name
+    }  # where it lay is nobody's concern
+    return made
 
 
 def _leaning(bench: Workbench) -> Trained:
