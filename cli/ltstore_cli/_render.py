@@ -514,7 +514,9 @@ def train_summary(outcome: TrainOutcome, out: Path) -> None:
     """Print what a training did."""
     settings = outcome.model.record["settings"]
     passes = (
-        "closed form" if not outcome.n_passes else (f"{outcome.n_passes} passes, " + _STOPPED[outcome.stopped])
+        ", ".join(filter(None, (f"{outcome.n_passes} passes", _STOPPED[outcome.stopped])))
+        if outcome.n_passes
+        else "closed form"
     )
     if outcome.trials:
         _grid_table(outcome.trials)
