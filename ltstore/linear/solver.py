@@ -33,6 +33,8 @@ from ltstore.linear.progress import PassRecord
 from ltstore.types import DoubleArray, FloatArray
 
 MEMORY = 10
+FIRST_LENGTH = 0.1
+"""Of the first step: a whole one overshoots, and the pair that it leaves misleads the next ten (docs/kernels.md)."""
 _ARMIJO, _CURVATURE = 1e-4, 0.9
 _SEARCH_PASSES = 12  # of one line search; a convex smooth function rarely needs a third
 
@@ -195,7 +197,8 @@ class Lbfgs:
                 self._on_kept(self)
                 if gap <= self._tolerance * abs(self.iterate.value):
                     return "tolerance"
-                found = yield from self._search(self.iterate, d, 1.0)
+                length = 1.0 if self.pairs else FIRST_LENGTH
+                found = yield from self._search(self.iterate, d, length)
                 if found is None:
                     return "rounding"  # nothing along d is lower in float32
                 self._remember(self.iterate, found)
