@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle
 from typing import Any, Self
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from ltstore.errors import ConfigError, DataError
 from ltstore.rows import BLOCK_ROWS, class_counts
 from ltstore.sampling import AffineSampler
+from ltstore.stream.batches import read_ahead
 from ltstore.stream.combined import COMBINED_BYTES, CombinedRows, combined_rows, why_not_combined
 from ltstore.stream.plan import (
     RealBlock,
@@ -123,6 +123,7 @@ class TrainingStream:
         self._cache: list[Block | None] = [None] * len(self._plan)
         self._buffers: FloatArray | None = None  # two blocks: one is worked on, one is loaded
         self._combined: CombinedRows | None = None
+        self._why_not: dict[int, str] = {}  # by columns
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is kept of the rows: it is read again."""
@@ -274,8 +275,12 @@ class TrainingStream:
             return ""
         if not self._combine:
             return "asked for"
-        n_drawn = self._part.last - self._part.first
-        if why := why_not_combined(self._sampler, self._rows, n_drawn, n_columns, self._combined_bytes):
+        if n_columns not in self._why_not:  # asked in every pass, and a row is drawn to answer
+            n_drawn = self._part.last - self._part.first
+            self._why_not[n_columns] = why_not_combined(
+                self._sampler, self._rows, n_drawn, n_columns, self._combined_bytes
+            )
+        if why := self._why_not[n_columns]:
             return why
         if self._n_parts == 1 or self._sums.n_beyond < self._part.n_synthetic:
             return ""
@@ -312,28 +317,20 @@ class TrainingStream:
 
     def _blocks(self, positions: range, *, keep: bool) -> Iterator[Block]:
         """Yield blocks that have rows; those that are not kept are loaded while the one before is worked on."""
-        if not keep:
-            yield from self._ahead(positions)
-            return
-        for position in positions:
-            loaded = self._cache[position]
-            if loaded is None:
-                loaded = self._cache[position] = self._load(position, None)
-            if len(loaded[1]):
-                yield loaded
+        found = map(self._keep, positions) if keep else self._ahead(positions)
+        yield from (loaded for loaded in found if len(loaded[1]))
+
+    def _keep(self, position: int) -> Block:
+        loaded = self._cache[position]
+        if loaded is None:
+            loaded = self._cache[position] = self._load(position, None)
+        return loaded
 
     def _ahead(self, positions: range) -> Iterator[Block]:
         if self._buffers is None:
             self._buffers = np.empty((2, self._largest, self.n_features), np.float32)
-        buffers = self._buffers
-        with ThreadPoolExecutor(1, thread_name_prefix="ltstore-read") as reader:
-            waiting = deque(reader.submit(self._load, position, buffers[0]) for position in positions[:1])
-            for n in range(len(positions)):
-                loaded = waiting.popleft().result()
-                for position in positions[n + 1 : n + 2]:
-                    waiting.append(reader.submit(self._load, position, buffers[(n + 1) % 2]))
-                if len(loaded[1]):
-                    yield loaded
+        wanted = zip(positions, cycle(self._buffers), strict=False)
+        return read_ahead(lambda one: self._load(*one), wanted, 1)
 
     def _load(self, position: int, buffer: FloatArray | None) -> Block:
         block = self._plan[position]
