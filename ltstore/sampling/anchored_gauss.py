@@ -6,7 +6,7 @@ import numpy as np
 
 from ltstore.errors import ConfigError
 from ltstore.sampling.affine import AffineSampler, Combination
-from ltstore.sampling.base import DrawKey
+from ltstore.sampling.base import DrawKey, nth_of, slot_of
 from ltstore.sampling.covariance import BorrowedCovariance, square_roots
 from ltstore.types import DoubleArray, Moments, SyntheticRows
 
@@ -111,17 +111,13 @@ class AnchoredGaussSampler(AffineSampler):
         n = len(anchors)
         u = key.uniforms(2 + self._terms, "residuals")
         shares = self._shares[class_id]  # of the class itself, its donors, all classes
-        cumulative = np.cumsum(shares)
-        slot = np.searchsorted(cumulative, u[:, 0] * cumulative[-1], side="right")
-        slot = np.minimum(slot, int(np.flatnonzero(shares)[-1]))
+        slot = slot_of(u[:, 0], shares)
         pooled = slot == len(shares) - 1
-        any_row = (u[:, 1] * len(self._class_positions)).astype(np.int64)
-        any_class = self.rows.labels[self._class_positions[np.minimum(any_row, len(self._class_positions) - 1)]]
+        any_row = nth_of(u[:, 1], len(self._class_positions))
+        any_class = self.rows.labels[self._class_positions[any_row]]
         lenders = np.concatenate([[class_id], np.maximum(self._donor_ids[class_id], 0), [0]])
         lender = np.where(pooled, any_class, lenders[slot])
-        width = self._counts[lender][:, None]
-        nth = np.minimum((u[:, 2:] * width).astype(np.int64), width - 1)
-        positions = np.concatenate([anchors, self._class_positions[self._first[lender][:, None] + nth]], axis=1)
+        positions = np.concatenate([anchors, self._pick(lender[:, None], u[:, 2:])], axis=1)
         factor = np.where(pooled, self._pooled_stretch, self._stretch[lender])
         factor *= self._noise[class_id] / np.sqrt(self._terms)
         a = np.full(n, float(self._anchor[class_id]))

@@ -75,6 +75,19 @@ class DrawKey:
         return rng.row_key(self.seed, f"{self.purpose}.{what}", self.class_id, self.epoch)
 
 
+def nth_of(uniforms: DoubleArray, n: int | IntArray) -> IntArray:
+    """Return floor(u n), never n: which of n things each uniform picks."""
+    nth: IntArray = np.minimum((uniforms * n).astype(np.int64), n - 1)
+    return nth
+
+
+def slot_of(uniforms: DoubleArray, weights: DoubleArray) -> IntArray:
+    """Return which of the weights, some of them not 0, each uniform picks, in proportion to them."""
+    cumulative = np.cumsum(weights)
+    slots: IntArray = np.searchsorted(cumulative, uniforms * cumulative[-1], side="right")
+    return np.minimum(slots, int(np.flatnonzero(weights)[-1]))
+
+
 class BaseSampler(ABC):
     """A sampler as `ltstore.types.Sampler`; public methods validate, `_fit` and `_draw` do the work.
 
@@ -185,11 +198,11 @@ class BaseSampler(ABC):
             raise DataError(f"sampler {self.name} has not been fitted: call fit(rows, moments, donors) first")
         return self._rows
 
-    def _pick(self, class_id: int, uniforms: DoubleArray) -> IntArray:
-        """Return positions (in the rows) of real rows of the class, one for each uniform."""
-        n = int(self._counts[class_id])
-        nth = np.minimum((uniforms * n).astype(np.int64), n - 1)
-        positions: IntArray = self._class_positions[self._first[class_id] + nth]
+    def _pick(self, class_id: int | IntArray, uniforms: DoubleArray) -> IntArray:
+        """Return positions (in the rows) of real rows of the class, or of a class each, one for each uniform."""
+        positions: IntArray = self._class_positions[
+            self._first[class_id] + nth_of(uniforms, self._counts[class_id])
+        ]
         return positions
 
     @abstractmethod

@@ -10,7 +10,7 @@ import numpy as np
 from ltstore.errors import DataError
 from ltstore.neighbors.donors import LEND_RATIO
 from ltstore.rows import iter_blocks
-from ltstore.sampling.base import BaseSampler, DrawKey
+from ltstore.sampling.base import BaseSampler, DrawKey, nth_of
 from ltstore.sampling.bounds import check_count, check_number
 from ltstore.sampling.covariance import pooled_parts, square_roots
 from ltstore.types import UNLABELLED, Donors, DoubleArray, FloatArray, IntArray, Moments, SyntheticRows
@@ -132,7 +132,7 @@ class DistributionCalibrationSampler(BaseSampler):
     def _draw(self, class_id: int, key: DrawKey) -> SyntheticRows:
         n_features, rank = self._basis.shape
         count = int(self._counts[class_id])
-        nth = np.minimum((key.uniforms(1, "anchor")[:, 0] * count).astype(np.int64), count - 1)
+        nth = nth_of(key.uniforms(1, "anchor")[:, 0], count)
         positions = self._class_positions[self._first[class_id] + nth]
         bases = self._base_classes(class_id)[nth]
         width = bases.shape[1]

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from ltstore.sampling.affine import AffineSampler, Combination
-from ltstore.sampling.base import DrawKey
+from ltstore.sampling.base import DrawKey, slot_of
 from ltstore.sampling.bounds import check_flag, check_number
 from ltstore.sampling.covariance import borrowed_variance, total_scatter
 from ltstore.sampling.lending import Lending
@@ -104,13 +104,9 @@ class ResidualTransferSampler(AffineSampler):
 
     def _combine(self, class_id: int, key: DrawKey) -> Combination:
         u = key.uniforms(2, "donor")
-        cumulative = np.cumsum(self._weights[class_id])
-        last = int(np.flatnonzero(self._weights[class_id])[-1])
-        slot = np.minimum(np.searchsorted(cumulative, u[:, 0] * cumulative[-1], side="right"), last)
+        slot = slot_of(u[:, 0], self._weights[class_id])
         lender = self._lenders[class_id, slot]
-        n = self._counts[lender]
-        nth = np.minimum((u[:, 1] * n).astype(np.int64), n - 1)
-        positions = self._class_positions[self._first[lender] + nth][:, None]
+        positions = self._pick(lender, u[:, 1])[:, None]
         scale = self._scale[class_id, slot]
         return Combination(
             positions=positions,

@@ -9,7 +9,7 @@ import numpy as np
 
 from ltstore.neighbors import ExactIndex
 from ltstore.sampling.affine import AffineSampler, Combination
-from ltstore.sampling.base import DrawKey
+from ltstore.sampling.base import DrawKey, nth_of
 from ltstore.sampling.bounds import check_choice, check_count, check_flag
 from ltstore.types import Donors, DoubleArray, IntArray, Moments
 
@@ -73,15 +73,14 @@ class SmoteSampler(AffineSampler):
     def _combine(self, class_id: int, key: DrawKey) -> Combination:
         u = key.uniforms(3, "path")
         n = int(self._counts[class_id])
-        nth = np.minimum((u[:, 0] * n).astype(np.int64), n - 1)
+        nth = nth_of(u[:, 0], n)
         positions = np.repeat(self._class_positions[self._first[class_id] + nth][:, None], 2, axis=1)
         factors = np.tile([1.0, 0.0], (len(u), 1))
         ids = self.rows.row_ids[positions]
         ids[:, 1] = -1
         if n > 1:
             nearest = self._nearest(class_id)
-            width = nearest.shape[1]
-            positions[:, 1] = nearest[nth, np.minimum((u[:, 1] * width).astype(np.int64), width - 1)]
+            positions[:, 1] = nearest[nth, nth_of(u[:, 1], nearest.shape[1])]
             ids = self.rows.row_ids[positions]
             factors = np.stack([1 - u[:, 2], u[:, 2]], axis=1)
             if self._settings.spherical:
