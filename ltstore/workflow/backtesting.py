@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ltstore.atomic import write_json
 from ltstore.backtest import RULE, Card, default_candidates, run_backtest
-from ltstore.errors import ConfigError, StoreWriteError
-from ltstore.provenance import record
 from ltstore.storage import Place
 from ltstore.store import Store
 from ltstore.types import Progress, no_progress
+from ltstore.workflow.kept import keep, read_kept
 from ltstore.workflow.selection import Selection, select
 
 CARD_FILE = "backtest.json"
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +86,7 @@ def backtest(
     }
     settings |= options
     path = selection.stats_path / CARD_FILE
-    if not force and (card := _kept(path, selection, settings)) is not None:
+    if not force and (card := read_kept(path, "card", selection, settings, Card.from_json)) is not None:
         return BacktestOutcome(name=selection.name, card=card, path=path, reused=True)
     card = run_backtest(
         selection.rows,
@@ -101,30 +96,10 @@ def backtest(
         progress=progress,
         **options,
     )
-    document = record("backtest", settings=settings, made_from=selection.made_from, seed=seed)
-    try:
-        write_json(path, {**document, "card": card.to_json()})
-    except StoreWriteError as err:
-        _log.warning("the card of the backtest is not kept: %s", err)
+    keep(path, "card", selection, settings, card.to_json(), kind="backtest", seed=seed)
     return BacktestOutcome(name=selection.name, card=card, path=path, reused=False)
 
 
 def kept_card(selection: Selection) -> Card | None:
     """Return the card that is kept of these rows, whatever its settings; None without one."""
-    return _kept(selection.stats_path / CARD_FILE, selection, None)
-
-
-def _kept(path: Path, selection: Selection, settings: dict[str, Any] | None) -> Card | None:
-    """Return the card that is kept, if it is of these rows and (unless None) of these settings."""
-    try:
-        document = json.loads(path.read_bytes())
-        if document["made_from"]["rows"] != selection.rows.digest:
-            return None
-        if settings is not None and document["settings"] != settings:
-            return None
-        return Card.from_json(document["card"])
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError, ConfigError) as err:
-        _log.info("the card at %s is made anew: %s", path, err)
-        return None
+    return read_kept(selection.stats_path / CARD_FILE, "card", selection, None, Card.from_json)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,21 +12,19 @@ from typing import Any
 
 import numpy as np
 
-from ltstore.atomic import write_json
-from ltstore.errors import ConfigError, DataError, StoreWriteError
+from ltstore.errors import DataError
 from ltstore.neighbors import build_index, class_donors
-from ltstore.provenance import record
 from ltstore.quality import MAX_ROWS, ClassTable, K, Quality, measure_held_out, measure_made
 from ltstore.rows import ArrayRows
 from ltstore.sampling import BaseSampler
 from ltstore.stats import class_moments
 from ltstore.types import IntArray, Progress, Sampler, no_progress
+from ltstore.workflow.kept import keep, read_kept
 from ltstore.workflow.selection import Selection
 
 QUALITY_DIR = "quality"
 VERSION = 1
 """Of the measures: raised when their definition changes, so that what was kept before is measured anew."""
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +74,7 @@ def measure_sampler(
     """
     settings = _settings(sampler, targets, donors_by, seed)
     path = _path(selection, settings)
-    if (kept := _kept(path, selection, settings)) is not None:
+    if (kept := read_kept(path, "quality", selection, settings, Quality.from_json)) is not None:
         return Measured(quality=kept, path=path, reused=True)
     began = time.perf_counter()
     held_out, reason = _held_out(selection, unfitted, seed, progress)
@@ -94,11 +91,7 @@ def measure_sampler(
         k=K,
         seconds=time.perf_counter() - began,
     )
-    document = record("quality", settings=settings, made_from=selection.made_from, seed=seed)
-    try:
-        write_json(path, {**document, "quality": quality.to_json()})
-    except StoreWriteError as err:
-        _log.warning("what was measured of the synthetic rows is not kept: %s", err)
+    keep(path, "quality", selection, settings, quality.to_json(), kind="quality", seed=seed)
     return Measured(quality=quality, path=path, reused=False)
 
 
@@ -133,18 +126,3 @@ def _path(selection: Selection, settings: Mapping[str, Any]) -> Path:
     """One file for each sampler, settings and targets."""
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     return selection.stats_path / QUALITY_DIR / f"{settings['sampler']}-{key}.json"
-
-
-def _kept(path: Path, selection: Selection, settings: Mapping[str, Any]) -> Quality | None:
-    """Return what is kept, if it is of these rows and settings."""
-    try:
-        document = json.loads(path.read_bytes())
-        same = document["made_from"]["rows"] == selection.rows.digest
-        if not same or document["settings"] != json.loads(json.dumps(settings)):
-            return None
-        return Quality.from_json(document["quality"])
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError, ConfigError) as err:
-        _log.info("the measures at %s are taken anew: %s", path, err)
-        return None
