@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.records import latest_records
 from bench.run import Record
 
 Key = tuple[str, str, str, str]
@@ -49,16 +50,7 @@ def read_records(paths: Iterable[Path]) -> list[Record]:
     ValueError
         A line is not a record; names file and line.
     """
-    found: dict[Key, Record] = {}
-    for path in paths:
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-            try:
-                record = json.loads(line)
-                found.pop(_key(record), None)
-                found[_key(record)] = record
-            except (ValueError, KeyError, TypeError) as err:
-                raise ValueError(f"{path}:{number} is not a record of a benchmark: {err!r}") from err
-    return list(found.values())
+    return list(latest_records(paths, _key, "a benchmark").values())
 
 
 def compare(before: Sequence[Record], after: Sequence[Record]) -> list[Change]:

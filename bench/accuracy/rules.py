@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from bench import machine
 from bench.accuracy.problems import problem
 from bench.case import Size
+from bench.records import latest_records
 from ltstore.backtest import Card, Result, run_backtest
 from ltstore.rows import ArrayRows
 
@@ -64,15 +64,7 @@ def read_records(paths: Iterable[Path]) -> list[Record]:
     ValueError
         A line is no record of a rule; names file and line.
     """
-    found: dict[tuple[Key, str], Record] = {}
-    for path in paths:
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-            try:
-                record = json.loads(line)
-                found[key(record), record["rule"]] = record
-            except (ValueError, KeyError, TypeError) as err:
-                raise ValueError(f"{path}:{number} is not a record of a rule: {err!r}") from err
-    return list(found.values())
+    return list(latest_records(paths, lambda record: (key(record), record["rule"]), "a rule").values())
 
 
 def run_rules(

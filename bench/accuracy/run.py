@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
@@ -16,6 +15,7 @@ from bench import machine
 from bench.accuracy.heads import HEADS, Trained, Workbench, heads_of
 from bench.accuracy.problems import Problem, problem
 from bench.case import Size
+from bench.records import latest_records
 from ltstore.linear import predict_top
 from ltstore.metrics import bootstrap_interval, count_groups, evaluate_predictions
 from ltstore.rows import ArrayRows
@@ -43,18 +43,13 @@ def read_records(paths: Iterable[Path]) -> dict[Key, Record]:
     ValueError
         A line is no record of this table; names file and line.
     """
-    found: dict[Key, Record] = {}
-    for path in paths:
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-            try:
-                record = json.loads(line)
-                if missing := _FIELDS - set(record):
-                    raise KeyError(*sorted(missing))
-                found.pop(key(record), None)
-                found[key(record)] = record
-            except (ValueError, KeyError, TypeError) as err:
-                raise ValueError(f"{path}:{number} is not a record of the accuracy table: {err!r}") from err
-    return found
+
+    def whole_key(record: Record) -> Key:
+        if missing := _FIELDS - set(record):
+            raise KeyError(*sorted(missing))
+        return key(record)
+
+    return latest_records(paths, whole_key, "the accuracy table")
 
 
 def run_problem(
