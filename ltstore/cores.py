@@ -16,8 +16,11 @@ def available_cores() -> int:
 
 def resolve_n_workers(n_workers: int | str) -> int:
     """Turn "auto" into the number of cores of this process; ConfigError where it is no positive integer."""
-    if n_workers == "auto":
-        return available_cores()
-    if not isinstance(n_workers, int) or isinstance(n_workers, bool) or n_workers < 1:
-        raise ConfigError(f'n_workers must be a positive integer or "auto", found {n_workers!r}')
-    return n_workers
+    return available_cores() if n_workers == "auto" else check_positive(n_workers, "n_workers")
+
+
+def check_positive(value: int | str, name: str) -> int:
+    """Return a number that could have been "auto"; ConfigError where it is no positive integer."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigError(f'{name} must be a positive integer or "auto", found {value!r}')
+    return value

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ltstore.cores import resolve_n_workers
+from ltstore.cores import check_positive, resolve_n_workers
 from ltstore.encode.pipeline import (
     STAGES,
     EncodedBatch,
@@ -136,7 +136,10 @@ def ingest(
     Ctrl-C leaves whole shards.
     """
     began = time.perf_counter()
-    batch, workers = _check_sizes(batch_size, n_workers)
+    # before anything is created
+    n_threads = resolve_n_workers(n_workers)
+    if batch_size != "auto":
+        check_positive(batch_size, "batch_size")
     _check_split(split, dtype)
     path = open_location(store_path)
     existing = open_store(path) if is_store(path) else None
@@ -152,8 +155,7 @@ def ingest(
     store = open_or_create_store(path, encoder=encoder.identity, class_names=names)
     if store.class_names != names:  # made by another process in this moment
         rows = relabelled(source, store.class_names)
-    n_batch = resolve_batch_size(batch, encoder)
-    n_threads = resolve_n_workers(workers)
+    n_batch = resolve_batch_size(batch_size, encoder)
     seconds = dict.fromkeys(STAGES, 0.0)
     with store.begin_split(
         split,
@@ -285,11 +287,3 @@ def _check_split(split: str, dtype: str) -> None:
         raise ConfigError(f"a split cannot be named {split!r}: the store keeps its artefacts there")
     if dtype not in ("auto", *DTYPES):
         raise ConfigError(f"dtype must be auto or one of {', '.join(DTYPES)}, found {dtype!r}")
-
-
-def _check_sizes(batch_size: int | str, n_workers: int | str) -> tuple[int | str, int | str]:
-    # before anything is created
-    for name, value in (("batch_size", batch_size), ("n_workers", n_workers)):
-        if value != "auto" and (not isinstance(value, int) or value < 1):
-            raise ConfigError(f'{name} must be a positive integer or "auto", found {value!r}')
-    return batch_size, n_workers

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ltstore.cores import resolve_n_workers
+from ltstore.cores import check_positive, resolve_n_workers
 from ltstore.errors import ConfigError, ImageError
 from ltstore.sources import LabelledSource, to_image
 from ltstore.types import ByteArray, Encoder, FloatArray, ImageSource, Progress, RowStatus, no_progress
@@ -105,7 +105,7 @@ def resolve_batch_size(batch_size: int | str, encoder: Encoder) -> int:
     """Turn "auto" into a number: the encoder's `batch_size_hint` if it has one, else 256 on a GPU, 32 on a CPU."""
     if batch_size == "auto":
         return int(getattr(encoder, "batch_size_hint", 32 if encoder.device == "cpu" else 256))
-    return _positive(batch_size, "batch_size")
+    return check_positive(batch_size, "batch_size")
 
 
 def encoded_spans(
@@ -214,9 +214,3 @@ def _mark_non_finite(X: FloatArray, status: ByteArray, errors: list[str | None])
             f"the encoder gave NaN or Inf in {int((~np.isfinite(X[row])).sum())} of {X.shape[1]} features"
         )
         X[row] = 0
-
-
-def _positive(value: int | str, name: str) -> int:
-    if not isinstance(value, int) or value < 1:
-        raise ConfigError(f'{name} must be a positive integer or "auto", found {value!r}')
-    return value

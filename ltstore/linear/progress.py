@@ -38,6 +38,11 @@ class PassRecord:
     holdout_accuracy: float = NAN
     holdout_balanced: float = NAN
 
+    @property
+    def stages(self) -> dict[str, float]:
+        """Where the seconds went, as a `ltstore.types.Progress` takes them."""
+        return {"train": self.seconds - self.data_seconds, "wait for rows": self.data_seconds}
+
     def to_json(self) -> dict[str, float | None]:
         """Return a plain dict; what is NaN is None."""
         return {name: value if math.isfinite(value) else None for name, value in asdict(self).items()}

@@ -214,9 +214,8 @@ def train_linear(
     run: Lbfgs | Minibatch
 
     def passed(*_: object) -> None:
-        done = run.passes[-1]
-        progress(1, {"train": done.seconds - done.data_seconds, "wait for rows": done.data_seconds})
-        on_pass(done)
+        progress(1, run.passes[-1].stages)
+        on_pass(run.passes[-1])
 
     if settings.solver == "lbfgs":
         run = _lbfgs(problem, keeper)
@@ -309,8 +308,7 @@ def train_grid(
     runs = [_lbfgs(problem, keeper) for problem, keeper in zip(problems, keepers, strict=True)]
 
     def passed(served: list[int]) -> None:
-        done = runs[served[0]].passes[-1]
-        progress(1, {"train": done.seconds - done.data_seconds, "wait for rows": done.data_seconds})
+        progress(1, runs[served[0]].passes[-1].stages)
 
     stops, workers = _minimize(problems, runs, passed, engine)
     seconds = time.perf_counter() - started
