@@ -10,6 +10,7 @@ import numpy as np
 
 from bench.case import Case, Size
 from bench.data import made_rows
+from bench.objective import made_objective
 from bench.peers import missing
 from bench.timing import Candidate, Workload, WrongResultError
 from ltstore.types import DoubleArray
@@ -37,9 +38,6 @@ def build(size: Size) -> Iterator[Workload]:
 
 
 def _workload(variant: str, n_rows: int, n_features: int, n_classes: int, aim: float) -> Workload:
-    from ltstore.kernels import resolve_backend
-    from ltstore.linear.metric import within_class_metric
-    from ltstore.linear.objective import Objective
     from ltstore.neighbors import class_donors
     from ltstore.sampling import balance_targets, make_sampler
     from ltstore.stats import class_moments
@@ -51,15 +49,8 @@ def _workload(variant: str, n_rows: int, n_features: int, n_classes: int, aim: f
     sampler = make_sampler("neighbor-gauss", **SAMPLER).fit(rows, moments, donors)
     targets = balance_targets(moments.counts)
     stream = TrainingStream(rows, sampler=sampler, targets=targets)
-    objective = Objective(
-        stream,
-        within_class_metric(moments),
-        np.zeros(n_features),
-        tau=0.0,
-        l2=0.0,
-        penalty="plain",
-        backend=resolve_backend("auto")[0],
-    )
+    bare: dict[str, Any] = {"tau": 0.0, "l2": 0.0, "center": np.zeros(n_features)}
+    objective = made_objective(stream, moments, **bare)
     weight = 3.0 * np.random.default_rng(1).standard_normal((n_classes, n_features))
     n_samples = stream.n_samples
     skipped = {"PyTorch, bf16": why} if (why := missing("torch")) else {}
@@ -76,14 +67,11 @@ def _workload(variant: str, n_rows: int, n_features: int, n_classes: int, aim: f
             )
         )
     expected = _ltstore(
-        Objective(
+        made_objective(
             TrainingStream(rows, sampler=sampler, targets=targets, combine=False, cache_bytes=0),
-            within_class_metric(moments),
-            np.zeros(n_features),
-            tau=0.0,
-            l2=0.0,
-            penalty="plain",
+            moments,
             backend="reference",
+            **bare,
         ),
         weight,
     )

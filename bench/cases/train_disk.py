@@ -12,6 +12,7 @@ import numpy as np
 
 from bench.case import Case, Size
 from bench.data import made_rows
+from bench.objective import made_objective
 from bench.timing import Candidate, Workload, WrongResultError
 from ltstore.types import RowStatus
 
@@ -30,9 +31,6 @@ def build(size: Size) -> Iterator[Workload]:
 
 
 def _workload(path: Path, variant: str, n_rows: int, n_features: int, n_classes: int) -> Workload:
-    from ltstore.kernels import resolve_backend
-    from ltstore.linear.metric import within_class_metric
-    from ltstore.linear.objective import Objective
     from ltstore.stats import class_moments
     from ltstore.store import create_store
     from ltstore.stream import TrainingStream
@@ -52,17 +50,12 @@ def _workload(path: Path, variant: str, n_rows: int, n_features: int, n_classes:
             )
         rows = writer.finish().rows(normalize=True)
     moments = class_moments(rows)
-    metric = within_class_metric(moments)
     weight = np.random.default_rng(1).standard_normal((n_classes, n_features))
     bias = np.zeros(n_classes)
-    backend = resolve_backend("auto")[0]
 
-    def objective(cache_bytes: int) -> Objective:
-        stream = TrainingStream(rows, cache_bytes=cache_bytes)
-        center = stream.class_shares @ moments.means
-        return Objective(stream, metric, center, tau=1.0, l2=1e-2, penalty="plain", backend=backend)
-
-    kept, read = objective(2 << 30), objective(0)
+    kept, read = (
+        made_objective(TrainingStream(rows, cache_bytes=cache_bytes), moments) for cache_bytes in (2 << 30, 0)
+    )
     expected = kept.evaluate(weight, bias)
 
     def check(name: str, result: Any) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from bench.case import Case, Size
 from bench.data import made_rows
+from bench.objective import made_objective
 from bench.peers import missing
 from bench.timing import Candidate, Workload, WrongResultError
 
@@ -31,9 +32,6 @@ def build(size: Size) -> Iterator[Workload]:
 
 
 def _workload(variant: str, shape: tuple[int, int, int, float, float], side: int) -> Workload:
-    from ltstore.kernels import resolve_backend
-    from ltstore.linear.metric import within_class_metric
-    from ltstore.linear.objective import Objective
     from ltstore.rows import BLOCK_ROWS
     from ltstore.stats import class_moments
     from ltstore.stream import TrainingStream
@@ -43,15 +41,7 @@ def _workload(variant: str, shape: tuple[int, int, int, float, float], side: int
     n_rows = rows.n_samples
     stream = TrainingStream(rows)
     moments = class_moments(rows)
-    objective = Objective(
-        stream,
-        within_class_metric(moments),
-        stream.class_shares @ moments.means,
-        tau=1.0,
-        l2=1e-2,
-        penalty="plain",
-        backend=resolve_backend("auto")[0],
-    )
+    objective = made_objective(stream, moments)
     rng = np.random.default_rng(1)
     weight = rng.standard_normal((n_classes, n_features))
     weight32, bias = weight.astype(np.float32), np.zeros(n_classes)

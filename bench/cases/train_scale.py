@@ -12,6 +12,7 @@ import numpy as np
 
 from bench.case import Case, Size
 from bench.data import made_rows
+from bench.objective import made_objective
 from bench.timing import Candidate, Workload, WrongResultError
 
 if TYPE_CHECKING:
@@ -28,9 +29,7 @@ AIM, STRETCH = 1.8, 1.95
 
 def build(size: Size) -> Iterator[Workload]:
     """Yield a workload for each kind of worker and shape; rows are in memory when the clock starts."""
-    from ltstore.kernels import resolve_backend
-    from ltstore.linear.metric import within_class_metric
-    from ltstore.linear.objective import Objective, evaluate_together
+    from ltstore.linear.objective import evaluate_together
     from ltstore.linear.shared_passes import SharedPasses
     from ltstore.stats import class_moments
     from ltstore.stream import TrainingStream
@@ -53,15 +52,7 @@ def build(size: Size) -> Iterator[Workload]:
             rows = made_rows(n_rows, n_features, n_classes)
             moments = class_moments(rows)
             stream = TrainingStream(rows)
-            objective = Objective(
-                stream,
-                within_class_metric(moments),
-                stream.class_shares @ moments.means,
-                tau=1.0,
-                l2=1e-2,
-                penalty="plain",
-                backend=resolve_backend("auto")[0],
-            )
+            objective = made_objective(stream, moments)
             weight = np.random.default_rng(1).standard_normal((n_classes, n_features))
             point = weight, np.zeros(n_classes)
             expected = evaluate_together([objective], [point])[0]

@@ -10,6 +10,7 @@ import numpy as np
 
 from bench.case import Case, Size
 from bench.data import made_rows
+from bench.objective import made_objective
 from bench.timing import Candidate, Workload, WrongResultError
 
 SHAPES = {"toy": (300, 24, 5), "full": (20_000, 512, 100)}
@@ -24,9 +25,7 @@ AMOUNTS = ("one a real row", "up to the largest class")
 
 def build(size: Size) -> Iterator[Workload]:
     """Yield a workload for each sampler and number of rows."""
-    from ltstore.kernels import resolve_backend
     from ltstore.linear.metric import within_class_metric
-    from ltstore.linear.objective import Objective
     from ltstore.neighbors import class_donors
     from ltstore.sampling import balance_targets, make_sampler
     from ltstore.stats import class_moments
@@ -35,16 +34,10 @@ def build(size: Size) -> Iterator[Workload]:
     n_rows, n_features, n_classes = SHAPES[size]
     rows = made_rows(n_rows, n_features, n_classes)
     moments = class_moments(rows, rank=16)
-    metric = within_class_metric(moments)
     donors = class_donors(moments.means, moments.counts)
     weight = np.random.default_rng(1).standard_normal((n_classes, n_features))
     bias = np.zeros(n_classes)
-    backend = resolve_backend("auto")[0]
-
-    def objective(stream: TrainingStream) -> Objective:
-        center = stream.class_shares @ moments.means
-        return Objective(stream, metric, center, tau=0.0, l2=1e-2, penalty="plain", backend=backend)
-
+    objective = partial(made_objective, moments=moments, tau=0.0, metric=within_class_metric(moments))
     real = objective(TrainingStream(rows))
     balanced = balance_targets(moments.counts)
     equal = np.floor(balanced * (rows.n_samples / balanced.sum())).astype(np.int64)
