@@ -7,24 +7,14 @@ import pytest
 
 from ltstore.errors import DataError
 from ltstore.kernels.combine import combine_rows, scatter_rows
-
-
-def case(n, n_terms, n_atoms, n_columns):
-    rng = np.random.default_rng([n, n_terms, n_atoms, n_columns])
-    indices = rng.integers(0, n_atoms, (n, n_terms))
-    factors = rng.standard_normal((n, n_terms)).astype(np.float32)
-    factors[rng.random(factors.shape) < 0.2] = 0
-    atoms = rng.standard_normal((n_atoms, n_columns)).astype(np.float32)
-    dense = np.zeros((n, n_atoms))
-    np.add.at(dense, (np.arange(n)[:, None], indices), factors)
-    return indices, factors, atoms, dense
+from support.sums import sums_case
 
 
 @pytest.mark.parametrize("n", [0, 1, 5, 64])
 @pytest.mark.parametrize("n_terms", [0, 1, 2, 9])
 @pytest.mark.parametrize("n_columns", [1, 15, 16, 17, 101])
 def test_both_are_the_products_of_the_sparse_matrix(n, n_terms, n_columns):
-    indices, factors, atoms, dense = case(n, n_terms, 7, n_columns)
+    indices, factors, atoms, dense = sums_case(n, n_terms, 7, n_columns)
     out = np.full((n, n_columns), np.nan, np.float32)
     assert combine_rows(indices, factors, atoms, out) is out
     np.testing.assert_allclose(out, dense @ atoms, atol=2e-6 * max(n_terms, 1))
@@ -35,7 +25,7 @@ def test_both_are_the_products_of_the_sparse_matrix(n, n_terms, n_columns):
 
 
 def test_a_sum_does_not_depend_on_its_block():
-    indices, factors, atoms, _ = case(50, 9, 20, 37)
+    indices, factors, atoms, _ = sums_case(50, 9, 20, 37)
     whole = combine_rows(indices, factors, atoms, np.empty((50, 37), np.float32))
     for start, stop in ((0, 1), (1, 20), (20, 50)):
         part = np.empty((stop - start, 37), np.float32)

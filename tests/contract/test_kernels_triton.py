@@ -17,6 +17,7 @@ import pytest
 from ltstore.errors import BackendUnavailableError
 from ltstore.kernels import reference, resolve_backend
 from ltstore.kernels.contract import SoftmaxTerms
+from support.sums import sums_case
 
 HERE = Path(__file__).parent
 INTERPRETER = "TRITON_INTERPRET"
@@ -180,17 +181,6 @@ def test_another_heads_columns_are_left_alone(gpu, first):
     assert np.array_equal(losses, of_wide)
     assert np.array_equal(beside[:, first : first + 17], gradient)
     assert (np.delete(beside, np.s_[first : first + 17], axis=1) == 7.0).all()
-
-
-def sums_case(n, n_terms, n_atoms, n_columns):
-    rng = np.random.default_rng([n, n_terms, n_atoms, n_columns])
-    indices = rng.integers(0, n_atoms, (n, n_terms))
-    factors = rng.standard_normal((n, n_terms)).astype(np.float32)
-    factors[rng.random(factors.shape) < 0.2] = 0
-    atoms = rng.standard_normal((n_atoms, n_columns)).astype(np.float32)
-    dense = np.zeros((n, n_atoms))
-    np.add.at(dense, (np.arange(n)[:, None], indices), factors)
-    return indices, factors, atoms, dense
 
 
 @pytest.mark.gpu

@@ -17,6 +17,7 @@ from ltstore.stream import TrainingStream
 from ltstore.types import SyntheticRows
 from support.made_moments import made_moments
 from support.made_sampler import MadeSampler
+from support.slopes import assert_slopes
 
 N, D, C = 90, 6, 5
 
@@ -62,14 +63,7 @@ def test_value_and_gradient_are_those_of_the_formula(tau, penalty, backend):
 
     evaluation = found.evaluate(weight, bias)
     assert evaluation.value == pytest.approx(value(weight, bias), rel=1e-5)
-    for _ in range(5):
-        dw, db = rng.normal(size=(C, D)), rng.normal(size=C)
-        step = 1e-5
-        slope = (value(weight + step * dw, bias + step * db) - value(weight - step * dw, bias - step * db)) / (
-            2 * step
-        )
-        along = np.vdot(evaluation.grad_weight, dw) + evaluation.grad_bias @ db
-        assert along == pytest.approx(slope, rel=1e-4, abs=1e-5)
+    assert_slopes(evaluation, value, weight, bias, rng, tolerance=1e-5)
 
 
 @pytest.mark.parametrize("strength", [0.3, 2.0])
@@ -112,14 +106,7 @@ def test_implicit_term_and_its_gradient(strength, tau, backend, monkeypatch):
     monkeypatch.setattr(objective_module, "_IMPLICIT_ROWS", 11)
     evaluation = found.evaluate(weight, bias)
     assert evaluation.value == pytest.approx(value(weight, bias), rel=1e-5)
-    for _ in range(5):
-        dw, db = rng.normal(size=(C, D)), rng.normal(size=C)
-        step = 1e-5
-        slope = (value(weight + step * dw, bias + step * db) - value(weight - step * dw, bias - step * db)) / (
-            2 * step
-        )
-        along = np.vdot(evaluation.grad_weight, dw) + evaluation.grad_bias @ db
-        assert along == pytest.approx(slope, rel=1e-4, abs=1e-5)
+    assert_slopes(evaluation, value, weight, bias, rng, tolerance=1e-5)
 
 
 def test_block_size_and_cache_change_rounding_only():
