@@ -167,8 +167,10 @@ class Objective:
         self.empty = self.shares == 0
         log_shares = np.log(np.where(self.empty, 1.0, self.shares))
         self._adjustment = np.where(self.empty, EMPTY_CLASS_BIAS, tau * log_shares)
-        # With this bias and W = 0 every row's softmax is q, whatever tau is.
-        self.start_bias: DoubleArray = (1.0 - tau) * log_shares * self.form.has_bias
+        self.even_bias: DoubleArray = -tau * log_shares * self.form.has_bias
+        """(C,): with it and W = 0 the softmax of every row is the same for all classes that have rows."""
+        self.prior_bias: DoubleArray = self.even_bias + log_shares * self.form.has_bias
+        """(C,): with it and W = 0 the softmax of every row is q, whatever tau is."""
         self._margins = None if margins is None else margins.astype(np.float32)
         self._smoothing = None
         if smoothing:

@@ -93,12 +93,13 @@ class Problem:
         )
 
     def start(self) -> Vector:
-        """Return the (C, D + 1) point that a solver begins at."""
+        """Return the (C, D + 1) point that a solver begins at: every class as likely as another, or a closed form."""
         objective = self.objective
         point = np.zeros((self.stream.n_classes, self.stream.n_features + 1))
-        point[:, -1] = objective.start_bias
         if self.settings.resolved_init == "zero":
+            point[:, -1] = objective.even_bias
             return point
+        point[:, -1] = objective.prior_bias
         head = _STARTS[self.settings.resolved_init](self.moments)
         if not objective.form.has_bias:
             norms = np.linalg.norm(head.weight, axis=1, keepdims=True)
@@ -113,12 +114,14 @@ class Problem:
         """Return what the moments say of the inverse Hessian."""
         shares = self.objective.shares
         spread = shares * (1.0 - shares)
-        least = np.finfo(np.float32).eps
+        least, plain = np.finfo(np.float32).eps, 0.0
         if self.objective.form.has_bias:
             curvature = spread + self.l2
+            if self.settings.penalty == "plain":  # of the class of average size
+                plain = self.l2 / (float(spread.sum()) / np.count_nonzero(shares) + self.l2)
         else:  # directions of length 1 at the start
             curvature = self.settings.resolved_scale**2 * np.maximum(spread, 1e-2 / len(spread))
-        return Preconditioner(self.metric.inverse, curvature[:, None], np.maximum(spread, least))
+        return Preconditioner(self.metric.inverse(plain), curvature[:, None], np.maximum(spread, least))
 
     def finish(self, point: Vector) -> tuple[FloatArray, FloatArray]:
         """Return the weight (C, D) and bias (C,) float32 of the model at a point, for rows as they are."""

@@ -1,9 +1,9 @@
 """A deterministic solver that sees the data only through whole passes: preconditioned L-BFGS.
 
-The inverse Hessian starts from what the class moments say, not from the identity: at W = 0 the Hessian block
-of class c is close to q_c (1 - q_c) S + l2 S with S the within-class covariance, so its inverse is one matrix
-for all classes and one number per class. With the penalty in the same metric this stays a good model all the
-way, and a handful of passes does what plain L-BFGS needs dozens for.
+The inverse Hessian starts from what the class moments say, not from the identity: at W = 0 and the prior the Hessian
+block of class c is close to q_c (1 - q_c) S + l2 S with S the within-class covariance, so its inverse is one matrix for
+all classes and one number per class. The matrix stays a good one; the number does not, as rows that are classified
+well count less and less, and so each step moves it toward what the gradients of the class have shown.
 
 Stopping: with d = -H g the L-BFGS direction, -g'd / 2 is the decrease that the quadratic model promises, an
 estimate of f - f*. The solver stops when it is at most `tolerance` times f.
@@ -33,6 +33,10 @@ from ltstore.linear.progress import PassRecord
 from ltstore.types import DoubleArray, FloatArray
 
 MEMORY = 10
+LEARNT = 0.5
+"""How far a step moves the curvature of a class toward the one it has shown, in logarithms."""
+_MOST_CHANGE = 20.0
+"""By which factor a curvature may leave the range of those of the start."""
 FIRST_LENGTH = 0.1
 """Of the first step: a whole one overshoots, and the pair that it leaves misleads the next ten (docs/kernels.md)."""
 _ARMIJO, _CURVATURE = 1e-4, 0.9
@@ -43,11 +47,12 @@ Evaluate = Callable[[Sequence[Objective], Sequence[Point]], list[Evaluation]]
 
 
 class Preconditioner(NamedTuple):
-    """The inverse Hessian to start from: class c of the weight by inverse / weight_curvature[c].
+    """The inverse Hessian that L-BFGS updates: class c of the weight by inverse / weight_curvature[c].
 
     Attributes
     ----------
     inverse : (D, D) float32
+        K.
     weight_curvature : (C, 1) float64
     bias_curvature : (C,) float64
     """
@@ -63,6 +68,15 @@ class Preconditioner(NamedTuple):
         out[:, :-1] = scaled @ self.inverse
         out[:, -1] = gradient[:, -1] / self.bias_curvature
         return out
+
+    def shown_by(self, step: Vector, change: Vector) -> DoubleArray:
+        """Return (C, 1) the curvature of each class along a step, y'Ky / s'y; its own where that is not positive."""
+        s, y = step[:, :-1], change[:, :-1]
+        along = np.einsum("cd,cd->c", s, y)[:, None]
+        across = np.einsum("cd,cd->c", y, y.astype(np.float32) @ self.inverse)[:, None]
+        convex = (along > 0) & (across > 0)
+        shown: DoubleArray = np.where(convex, across / np.where(convex, along, 1.0), self.weight_curvature)
+        return shown
 
 
 @dataclass(frozen=True)
@@ -112,7 +126,7 @@ class Lbfgs:
 
     Notes
     -----
-    Besides the passes: 2 C D^2 flops an iteration for the preconditioner, and 16 (MEMORY + 3) C D bytes.
+    Besides the passes: 6 C D^2 flops an iteration for the preconditioner, and 16 (MEMORY + 3) C D bytes.
     """
 
     def __init__(
@@ -127,6 +141,8 @@ class Lbfgs:
     ) -> None:
         self._start = start
         self._precondition = preconditioner
+        curvature = preconditioner.weight_curvature
+        self._bounds = curvature.min() / _MOST_CHANGE, curvature.max() * _MOST_CHANGE
         self._n_rows = n_rows
         self._max_passes = max_passes
         self._tolerance = tolerance
@@ -141,6 +157,14 @@ class Lbfgs:
         """Where it stands."""
         return self._start if self.iterate is None else self.iterate.at
 
+    @property
+    def curvature(self) -> DoubleArray:
+        """(C, 1) the curvature of each class's weight, as learnt so far."""
+        return self._precondition.weight_curvature
+
+    def _learn(self, curvature: DoubleArray) -> None:
+        self._precondition = self._precondition._replace(weight_curvature=curvature)
+
     def state(self) -> State:
         """Return what to go on from; only at a kept iterate."""
         assert self.iterate is not None
@@ -150,6 +174,7 @@ class Lbfgs:
             "gradient": self.iterate.gradient,
             "steps": np.array([pair.step for pair in self.pairs]).reshape(shape),
             "changes": np.array([pair.change for pair in self.pairs]).reshape(shape),
+            "curvature": self.curvature,
         }
         facts = {
             "value": self.iterate.value,
@@ -163,7 +188,8 @@ class Lbfgs:
     def shapes(self) -> list[tuple[str, tuple[int, ...]]]:
         """Return what the arrays of a state must be; -1 is any length."""
         one = self._start.shape
-        return [("at", one), ("gradient", one), ("steps", (-1, *one)), ("changes", (-1, *one))]
+        pairs = ("steps", (-1, *one)), ("changes", (-1, *one))
+        return [("at", one), ("gradient", one), *pairs, ("curvature", self.curvature.shape)]
 
     def restore(self, state: State) -> None:
         """Go on from a state of the same run; ModelFormatError where it is none."""
@@ -178,6 +204,7 @@ class Lbfgs:
             Pair(step.copy(), change.copy(), rho)
             for step, change, rho in zip(arrays["steps"], arrays["changes"], rhos, strict=True)
         )
+        self._learn(arrays["curvature"])
         self.scale = number(facts, "scale")
         self.passes = records(facts)
         self.iterate = Iterate(arrays["at"], number(facts, "value"), number(facts, "loss"), arrays["gradient"])
@@ -233,6 +260,8 @@ class Lbfgs:
         if product <= 1e-10 * float(np.linalg.norm(step) * np.linalg.norm(change)):
             return  # below float32 noise: the pair would make H indefinite
         self.pairs.append(Pair(step, change, 1.0 / product))
+        shown = np.clip(self._precondition.shown_by(step, change), *self._bounds)
+        self._learn(self.curvature ** (1 - LEARNT) * shown**LEARNT)
         self.scale = product / float(np.vdot(change, self._precondition(change)))
 
     def _search(

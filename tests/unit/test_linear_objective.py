@@ -141,11 +141,21 @@ def test_a_class_without_rows_has_no_gradient_and_no_nan():
 
 
 @pytest.mark.parametrize("tau", [0.0, 0.5, 1.0])
-def test_the_start_bias_makes_the_softmax_the_prior(tau):
+def test_the_prior_bias_makes_the_softmax_the_prior(tau):
     rows = made()
     found = objective(TrainingStream(rows), rows, tau)[0]
-    evaluation = found.evaluate(np.zeros((C, D)), found.start_bias)
+    evaluation = found.evaluate(np.zeros((C, D)), found.prior_bias)
     assert np.abs(evaluation.grad_bias).max() < 1e-6
+
+
+@pytest.mark.parametrize("tau", [0.0, 0.5, 1.0])
+def test_the_even_bias_makes_all_classes_with_rows_alike(tau):
+    rows = made()
+    found = objective(TrainingStream(rows), rows, tau)[0]
+    full = ~found.empty
+    evaluation = found.evaluate(np.zeros((C, D)), found.even_bias)
+    np.testing.assert_allclose(evaluation.grad_bias[full], 1 / full.sum() - found.shares[full], atol=1e-6)
+    assert evaluation.loss == pytest.approx(np.log(full.sum()), abs=1e-5)
 
 
 class NanSampler(MadeSampler):

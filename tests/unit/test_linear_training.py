@@ -242,7 +242,7 @@ def test_equal_rows_give_the_prior(penalty):
 
 def test_all_zero_rows_train():
     model = train(ArrayRows(np.zeros((4, 2)), np.array([0, 1, 1, 1])), loss="ce").model
-    assert np.allclose(model.predict_proba(np.zeros((1, 2), np.float32)), [[0.25, 0.75]], atol=1e-3)
+    assert np.allclose(model.predict_proba(np.zeros((1, 2), np.float32)), [[0.25, 0.75]], atol=5e-3)
 
 
 def test_moments_or_encoder_of_other_rows_are_refused():
