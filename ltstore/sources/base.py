@@ -98,6 +98,11 @@ class LabelledSource(ABC):
         """Tell whether any of the rows at `positions` is there, as far as that shows without reading it."""
         return True
 
+    @property
+    def knows_missing(self) -> bool:
+        """Whether the source itself says which rows are MISSING: all of many then do not mean a lost disk."""
+        return False
+
     def place(self, position: int) -> str:
         """Return where row `position` is looked for; default its key."""
         return self._keys[position]

@@ -83,3 +83,30 @@ class PackedTexts(LazyTexts):
         """Return one string."""
         start = self._ends[position - 1] if position else 0
         return self._data[start : self._ends[position]].tobytes().decode("utf-8", "surrogateescape")
+
+
+class PartKeys(LazyTexts):
+    """Keys of rows that lie in parts: "part/text", or "part/number" with the row's number in its part.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of the parts.
+    starts : (n_parts + 1,) int64
+        First row of each part, and the number of rows.
+    texts : sequence of str, optional
+        One a row; an empty one leaves the name of its part.
+    """
+
+    def __init__(self, names: Sequence[str], starts: IntArray, texts: Sequence[str] | None = None) -> None:
+        self._names, self._starts, self._texts = tuple(names), starts, texts
+
+    def __len__(self) -> int:
+        """N."""
+        return int(self._starts[-1])
+
+    def text(self, position: int) -> str:
+        """Return one key."""
+        part = int(np.searchsorted(self._starts, position, "right")) - 1
+        row = position - int(self._starts[part]) if self._texts is None else self._texts[position]
+        return self._names[part] if row == "" else f"{self._names[part]}/{row}"

@@ -48,6 +48,11 @@ class SelectedSource(LabelledSource):
             self._positions[positions]
         )
 
+    @property
+    def knows_missing(self) -> bool:
+        """Ask the other source."""
+        return isinstance(self._source, LabelledSource) and self._source.knows_missing
+
     def place(self, position: int) -> str:
         """Ask the other source."""
         return _place(self._source, int(self._positions[position]))
@@ -94,6 +99,11 @@ class RelabelledSource(LabelledSource):
     def is_present(self, positions: IntArray) -> bool:
         """Ask the other source."""
         return not isinstance(self._source, LabelledSource) or self._source.is_present(positions)
+
+    @property
+    def knows_missing(self) -> bool:
+        """Ask the other source."""
+        return isinstance(self._source, LabelledSource) and self._source.knows_missing
 
     def place(self, position: int) -> str:
         """Ask the other source."""
