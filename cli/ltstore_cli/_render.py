@@ -241,6 +241,7 @@ def left_out(n_ignored: Mapping[str, int]) -> None:
         "not_a_file": "broken links",
         "linked_twice": "directories reached twice",
         "second_image": "second images of a sample",
+        "lone_table": "Parquet files without their tar",
     }
     found = [f"{count:,} {words.get(name, name)}" for name, count in n_ignored.items() if count]
     if found:

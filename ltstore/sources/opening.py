@@ -12,7 +12,7 @@ from ltstore.errors import ConfigError, SourceError, SourceNotFoundError
 from ltstore.sources.annotations import AnnotationSource
 from ltstore.sources.cifar import TAR_SUFFIXES, CifarSource, is_cifar_directory, is_cifar_tar
 from ltstore.sources.digits import DigitsSource
-from ltstore.sources.folder import FolderSource, is_image_name
+from ltstore.sources.folder import FolderSource, is_image_name, is_kind, listed
 from ltstore.sources.images import ImagesSource
 from ltstore.sources.listing import ListSource, looks_like_list
 from ltstore.sources.manifest import TABLE_SUFFIXES, ManifestSource
@@ -184,14 +184,14 @@ def _by_suffix(name: str) -> str | None:
 
 def _files_of(path: Path) -> str | None:
     """Return "tar" or "parquet" where a directory, or one of its splits, holds such files and no images or classes."""
-    entries = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
-    inner = [entry for entry in entries if entry.is_dir()]
-    if inner:
-        of_splits = len(inner) == len(entries) and {entry.name for entry in inner} <= _SPLIT_NAMES
-        return _files_of(inner[0]) if of_splits else None
+    entries = [entry for entry in listed(path) if not entry.name.startswith(".")]
     kinds = {_by_suffix(entry.name) for entry in entries}
     if any(is_image_name(entry.name) for entry in entries):
         return None
+    inner = [entry for entry in entries if is_kind(entry, entry.is_dir)]
+    if inner:
+        of_splits = len(inner) == len(entries) and {entry.name for entry in inner} <= _SPLIT_NAMES
+        return _files_of(Path(inner[0].path)) if of_splits else None
     return next((kind for kind in ("tar", "parquet") if kind in kinds), None)
 
 

@@ -46,14 +46,15 @@ class TarSource(LabelledSource):
     Attributes
     ----------
     n_ignored : dict of str to int
-        Members left out: "hidden", "suffix" (without one), "second_image" (of one sample).
+        Members left out: "hidden", "suffix" (without one), "second_image" (of one sample); and "lone_table", Parquet
+        files of a directory whose tar is not there.
 
     Raises
     ------
     SourceNotFoundError
         A tar is not there.
     SourceError
-        A tar is compressed, or none holds a sample; a label is none.
+        A tar is compressed, or none holds an image; a label is none, or no sample has the field.
     LabelError
         A number is outside the class names.
 
@@ -77,11 +78,19 @@ class TarSource(LabelledSource):
         kept = None if cache is None else Path(cache)
         with ThreadPoolExecutor(resolve_n_workers(n_workers), thread_name_prefix="ltstore-tars") as pool:
             found = list(pool.map(lambda tar: tar_index(tar, label_field, kept), self._tars))
-        self.n_ignored = dict(sum((ignored for _, ignored in found), Counter()))
+        n_ignored = sum((ignored for _, ignored in found), Counter())
+        if Path(spec).is_dir():
+            tables = {table.with_suffix(".tar") for table in Path(spec).glob("*.parquet")}
+            n_ignored["lone_table"] += len(tables - set(self._tars))
+        self.n_ignored = dict(+n_ignored)
         self._starts = np.cumsum([0, *(table.num_rows for table, _ in found)])
         table = pa.concat_tables(table for table, _ in found)
         del found
         keys = PartKeys(short_names(self._tars), self._starts, PackedTexts.of_arrow(table["key"]))
+        if label_field is not None and table["label"].null_count == len(keys):
+            raise SourceError(
+                f"no sample of {spec} has a label in {label_field!r}: is the field called otherwise?"
+            )
         labels, names = resolve_labels(table["label"], class_names, keys.__getitem__)
         super().__init__(keys, labels, names)
         self._offsets: IntArray = table["offset"].to_numpy()

@@ -69,6 +69,8 @@ def test_labels_are_numbers_names_or_fields(tmp_path: Path) -> None:
     assert open_source(path, label_column="label", class_names=list("abcd")).labels.tolist() == [3, -1, -1]
     with pytest.raises(LabelError, match=r"s.tar/a: label 3 is outside the 2 classes"):
         open_source(path, label_column="label", class_names=["x", "y"])
+    with pytest.raises(SourceError, match=r"no sample of .*s.tar has a label in 'nmae'"):
+        TarSource(path, label_field="nmae")
     with pytest.raises(LabelError, match="'crane'"):
         open_source(path, class_names=["newt"])
 
@@ -160,6 +162,8 @@ def test_img2dataset_rows_that_were_not_downloaded_are_kept(tmp_path: Path) -> N
     )
     pq.write_table(pa.table({"url": ["x"]}), tmp_path / "00000.parquet")  # some other table
     assert TarSource(path).n_samples == 2
+    (tmp_path / "00001.parquet").touch()
+    assert TarSource(tmp_path).n_ignored == {"lone_table": 1}
 
 
 def test_tars_are_looked_through_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,7 +202,8 @@ def test_tars_are_looked_through_once(tmp_path: Path, monkeypatch: pytest.Monkey
     walked.clear()
     assert TarSource(tmp_path, **how).n_samples == 5
     assert sorted(walked) == ["0.tar", "1.tar", "2.tar", "3.tar"]
-    TarSource(tmp_path, label_field="txt", **how)
+    with pytest.raises(SourceError):
+        TarSource(tmp_path, label_field="txt", **how)
     assert len(walked) == 8  # another label is another index
 
 
