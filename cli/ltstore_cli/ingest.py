@@ -90,18 +90,20 @@ def ingest(
         if class_names is not None and tuple(class_names) != existing.class_names:
             raise ConfigError(f"--classes {classes} differs from the classes of {store}: leave it out")
         class_names = existing.class_names
-    images = open_source(
-        source,
-        split=split,
-        format=source_format,
-        root=root,
-        path_column=path_column,
-        label_column=label_column,
-        class_names=class_names,
-        indices=None if indices is None else read_indices(indices),
-        limit=limit,
-        cache=None if is_url(store) else f"{store}.tars",
-    )
+    with _render.progress("open", None, "files") as progress:
+        images = open_source(
+            source,
+            split=split,
+            format=source_format,
+            root=root,
+            path_column=path_column,
+            label_column=label_column,
+            class_names=class_names,
+            indices=None if indices is None else read_indices(indices),
+            limit=limit,
+            cache=None if is_url(store) else f"{Path(store)}.tars",
+            progress=progress,
+        )
     _render.left_out(getattr(images, "n_ignored", {}))
     used: Encoder
     if encoder is not None:

@@ -67,15 +67,17 @@ def predict(
     batch, n_workers = number_or_auto(batch_size, "--batch-size"), number_or_auto(workers, "--workers")
     options = parse_encoder_options(encoder_option)
     head = load_model(model)
-    images = open_source(
-        source,
-        split=split or "test",
-        format=source_format,
-        root=root,
-        path_column=path_column,
-        label_column=label_column,
-        labelled=False,
-    )
+    with _render.progress("open", None, "files") as progress:
+        images = open_source(
+            source,
+            split=split or "test",
+            format=source_format,
+            root=root,
+            path_column=path_column,
+            label_column=label_column,
+            labelled=False,
+            progress=progress,
+        )
     if split is not None and isinstance(images, ImagesSource):
         raise typer.BadParameter("a folder of images without labels has no splits", param_hint="--split")
     used = reopen_encoder(

@@ -141,4 +141,4 @@ def is_kind(entry: os.DirEntry[str], kind: Callable[[], bool]) -> bool:
 
 def is_image_name(name: str) -> bool:
     """Whether a file name ends in an image suffix, in any case."""
-    return Path(name).suffix.lower() in SUFFIXES
+    return os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122 - ten times as fast

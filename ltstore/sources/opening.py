@@ -21,7 +21,7 @@ from ltstore.sources.parquet_file import PARQUET_SUFFIXES
 from ltstore.sources.patterns import is_pattern
 from ltstore.sources.tars import TarSource
 from ltstore.sources.views import SelectedSource, relabelled
-from ltstore.types import ImageSource
+from ltstore.types import ImageSource, Progress, no_progress
 
 FORMATS = ("auto", "digits", "folder", "cifar", "list", "images", "tar", "parquet", "manifest", "coco")
 _SPLIT_NAMES = frozenset({"train", "val", "valid", "validation", "test"})
@@ -45,6 +45,7 @@ def open_source(
     limit: int | None = None,
     labelled: bool = True,
     cache: str | Path | None = None,
+    progress: Progress = no_progress,
 ) -> ImageSource:
     """Open images by what they are.
 
@@ -76,6 +77,8 @@ def open_source(
         Whether labels are wanted: without, "auto" takes a directory, or a file with an image suffix, as "images".
     cache : path, optional
         Directory that keeps what was found in tars, so that opening them again is quick.
+    progress : callable
+        Called with 1 after every tar or Parquet file that was looked through.
 
     Raises
     ------
@@ -108,7 +111,11 @@ def open_source(
         source = ImagesSource(spec)
     elif kind == "tar":
         source = TarSource(
-            _split_directory(Path(spec), split), label_field=label_column, class_names=class_names, cache=cache
+            _split_directory(Path(spec), split),
+            label_field=label_column,
+            class_names=class_names,
+            cache=cache,
+            progress=progress,
         )
     elif kind == "parquet":
         source = ParquetSource(
@@ -117,6 +124,7 @@ def open_source(
             image_column=path_column,
             label_column=label_column,
             class_names=class_names,
+            progress=progress,
         )
     elif kind == "manifest":
         source = ManifestSource(
@@ -183,8 +191,12 @@ def _by_suffix(name: str) -> str | None:
 
 
 def _files_of(path: Path) -> str | None:
-    """Return "tar" or "parquet" where a directory, or one of its splits, holds such files and no images or classes."""
+    """Return "tar" or "parquet" where a directory, or one of its splits, holds such files and no images or classes.
+
+    Stores, and what is kept beside them, may lie there too.
+    """
     entries = [entry for entry in listed(path) if not entry.name.startswith(".")]
+    entries = [entry for entry in entries if not entry.name.endswith((".zarr", ".zarr.tars"))]
     kinds = {_by_suffix(entry.name) for entry in entries}
     if any(is_image_name(entry.name) for entry in entries):
         return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import json
 import re
 from collections.abc import Sequence
@@ -21,7 +23,7 @@ from ltstore.sources.labels import LABEL_COLUMNS, choose_column, resolve_labels
 from ltstore.sources.parquet_file import PARQUET_SUFFIXES, open_parquet, read_columns
 from ltstore.sources.patterns import expand_files, short_names
 from ltstore.sources.texts import PartKeys
-from ltstore.types import IntArray, RowStatus
+from ltstore.types import IntArray, Progress, RowStatus, no_progress
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes")
 _SPLIT = re.compile(r"(train|validation|valid|val|test)[-_.]")
@@ -51,6 +53,8 @@ class ParquetSource(LabelledSource):
         What integers are positions in where the file does not say.
     n_workers : int or "auto"
         Files looked through at once.
+    progress : callable
+        Called with 1 after every file.
 
     Raises
     ------
@@ -75,19 +79,23 @@ class ParquetSource(LabelledSource):
         label_column: str | None = None,
         class_names: Sequence[str] | None = None,
         n_workers: int | str = "auto",
+        progress: Progress = no_progress,
     ) -> None:
         import pyarrow as pa
 
         self._files = _of_split(expand_files(spec, PARQUET_SUFFIXES), split, spec)
         self._image, label, known = _columns(self._files[0], image_column, label_column)
+        found = []
         with ThreadPoolExecutor(resolve_n_workers(n_workers), thread_name_prefix="ltstore-parquet") as pool:
-            found = list(pool.map(lambda file: _facts(file, self._image, label), self._files))
+            for one in pool.map(lambda file: _facts(file, self._image, label), self._files):
+                found.append(one)
+                progress(1, {})
         groups = [(i, group, *fact) for i, (facts, _) in enumerate(found) for group, fact in enumerate(facts)]
         self._groups: IntArray = np.array(groups, np.int64).reshape(-1, 4)  # file, group in it, rows, bytes
-        self._starts: IntArray = np.cumsum([0, *self._groups[:, 2]])
+        self._starts = [0, *itertools.accumulate(self._groups[:, 2].tolist())]
         n_rows = [sum(rows for rows, _ in facts) for facts, _ in found]
         self._sizes = [file_size(file) for file in self._files]
-        keys = PartKeys(short_names(self._files), np.cumsum([0, *n_rows]))
+        keys = PartKeys(short_names(self._files), n_rows)
         if not len(keys):
             raise SourceError(f"{spec} holds no rows")
         try:
@@ -110,16 +118,16 @@ class ParquetSource(LabelledSource):
 
     def place(self, position: int) -> str:
         """Return the file and the key."""
-        group = int(np.searchsorted(self._starts, position, "right")) - 1
+        group = bisect.bisect_right(self._starts, position) - 1
         return f"{self._files[self._groups[group, 0]].absolute()} ({self._keys[position]})"
 
     def fetch(self, position: int) -> bytes:
         """Return the image's bytes."""
-        group = int(np.searchsorted(self._starts, position, "right")) - 1
+        group = bisect.bisect_right(self._starts, position) - 1
         column = self._group(group)
         if isinstance(column, str):
             raise ImageError(f"{self._keys[position]}: {column}", RowStatus.CORRUPT)
-        data = column[position - int(self._starts[group])].as_py()
+        data = column[position - self._starts[group]].as_py()
         if data is None:
             raise ImageError(f"{self._keys[position]}: the row holds no bytes of an image", RowStatus.MISSING)
         return bytes(data)

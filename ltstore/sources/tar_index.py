@@ -67,7 +67,8 @@ def tar_index(
 
     Notes
     -----
-    25 us a member: a minute for 800 tars of 1,000 samples of three members. No image is read.
+    About 30 us a member on one core, most of it tarfile's: two tars of 10,000 samples of three members in two seconds.
+    No image is read.
     """
     stamp = _stamp(path, label_field)
     name = hashlib.sha256(f"{path.absolute()}\0{label_field}".encode("utf-8", "surrogateescape")).hexdigest()[

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-
 from ltstore.cores import resolve_n_workers
 from ltstore.errors import ImageError, SourceError
 from ltstore.sources.base import LabelledSource
@@ -17,7 +15,7 @@ from ltstore.sources.labels import resolve_labels
 from ltstore.sources.patterns import expand_files, short_names
 from ltstore.sources.tar_index import tar_index
 from ltstore.sources.texts import PackedTexts, PartKeys
-from ltstore.types import ByteArray, IntArray, RowStatus
+from ltstore.types import ByteArray, IntArray, Progress, RowStatus, no_progress
 
 TAR_SUFFIXES = (".tar",)
 
@@ -42,6 +40,8 @@ class TarSource(LabelledSource):
         Directory that keeps what was found in each tar, so that a stopped or later run goes on from there.
     n_workers : int or "auto"
         Tars looked through at once.
+    progress : callable
+        Called with 1 after every tar.
 
     Attributes
     ----------
@@ -71,22 +71,26 @@ class TarSource(LabelledSource):
         class_names: Sequence[str] | None = None,
         cache: str | Path | None = None,
         n_workers: int | str = "auto",
+        progress: Progress = no_progress,
     ) -> None:
         import pyarrow as pa
 
         self._tars = expand_files(spec, TAR_SUFFIXES)
         kept = None if cache is None else Path(cache)
+        found = []
         with ThreadPoolExecutor(resolve_n_workers(n_workers), thread_name_prefix="ltstore-tars") as pool:
-            found = list(pool.map(lambda tar: tar_index(tar, label_field, kept), self._tars))
+            for one in pool.map(lambda tar: tar_index(tar, label_field, kept), self._tars):
+                found.append(one)
+                progress(1, {})
         n_ignored = sum((ignored for _, ignored in found), Counter())
         if Path(spec).is_dir():
             tables = {table.with_suffix(".tar") for table in Path(spec).glob("*.parquet")}
             n_ignored["lone_table"] += len(tables - set(self._tars))
         self.n_ignored = dict(+n_ignored)
-        self._starts = np.cumsum([0, *(table.num_rows for table, _ in found)])
+        n_rows = [table.num_rows for table, _ in found]
         table = pa.concat_tables(table for table, _ in found)
         del found
-        keys = PartKeys(short_names(self._tars), self._starts, PackedTexts.of_arrow(table["key"]))
+        keys = self._rows = PartKeys(short_names(self._tars), n_rows, PackedTexts.of_arrow(table["key"]))
         if label_field is not None and table["label"].null_count == len(keys):
             raise SourceError(
                 f"no sample of {spec} has a label in {label_field!r}: is the field called otherwise?"
@@ -120,15 +124,12 @@ class TarSource(LabelledSource):
 
     def place(self, position: int) -> str:
         """Return the tar and the key."""
-        tar = self._tar(position)
-        return f"{tar.absolute()} ({self._keys[position]})"
+        return f"{self._tars[self._rows.part(position)].absolute()} ({self._keys[position]})"
 
     def fetch(self, position: int) -> bytes:
         """Return the image's bytes."""
         if self._status[position] != RowStatus.OK:
             reason = self._reasons[self._reason_of[position]]
             raise ImageError(f"{self._keys[position]}: {reason}", int(self._status[position]))
-        return read_range(self._tar(position), int(self._offsets[position]), int(self._sizes[position]))
-
-    def _tar(self, position: int) -> Path:
-        return self._tars[int(np.searchsorted(self._starts, position, "right")) - 1]
+        tar = self._tars[self._rows.part(position)]
+        return read_range(tar, int(self._offsets[position]), int(self._sizes[position]))

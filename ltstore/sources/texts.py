@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any, overload
@@ -92,21 +94,26 @@ class PartKeys(LazyTexts):
     ----------
     names : sequence of str
         Of the parts.
-    starts : (n_parts + 1,) int64
-        First row of each part, and the number of rows.
+    n_rows : sequence of int
+        Of each part.
     texts : sequence of str, optional
         One a row; an empty one leaves the name of its part.
     """
 
-    def __init__(self, names: Sequence[str], starts: IntArray, texts: Sequence[str] | None = None) -> None:
-        self._names, self._starts, self._texts = tuple(names), starts, texts
+    def __init__(self, names: Sequence[str], n_rows: Sequence[int], texts: Sequence[str] | None = None) -> None:
+        self._names, self._texts = tuple(names), texts
+        self._starts = [0, *itertools.accumulate(n_rows)]
 
     def __len__(self) -> int:
         """N."""
-        return int(self._starts[-1])
+        return self._starts[-1]
+
+    def part(self, position: int) -> int:
+        """Return which part a row lies in."""
+        return bisect.bisect_right(self._starts, position) - 1
 
     def text(self, position: int) -> str:
         """Return one key."""
-        part = int(np.searchsorted(self._starts, position, "right")) - 1
-        row = position - int(self._starts[part]) if self._texts is None else self._texts[position]
+        part = self.part(position)
+        row = position - self._starts[part] if self._texts is None else self._texts[position]
         return self._names[part] if row == "" else f"{self._names[part]}/{row}"
