@@ -28,6 +28,11 @@ def choose_column(names: Sequence[str], known: Sequence[str], wanted: str | None
     return next((lowered[name] for name in known if name in lowered), None)
 
 
+def is_hardly_a_class(number: int, n_rows: int) -> bool:
+    """Whether a label is far beyond the number of rows: without class names, a name would be made for each below."""
+    return number > 100 * n_rows + 1000
+
+
 def resolve_labels(
     column: Any, class_names: Sequence[str] | None, where: Callable[[int], str]
 ) -> tuple[IntArray, tuple[str, ...]]:
@@ -99,7 +104,7 @@ def _of_numbers(
     if class_names is not None:
         return labels, tuple(class_names)
     largest = int(labels.max(initial=UNLABELLED))
-    if largest > 100 * len(labels) + 1000:
+    if is_hardly_a_class(largest, len(labels)):
         raise SourceError(
             f"{where(int(np.argmax(labels)))}: label {largest} among {len(labels)} rows is hardly a class number: "
             "give the class names where it is one"

@@ -110,7 +110,7 @@ def header(name: str, size: bytes, kind: bytes = tarfile.REGTYPE) -> bytes:
 
 
 HUGE = b"\x80" + (2**62).to_bytes(11, "big")
-NEGATIVE = b"\xff" + (2**88 - 1024).to_bytes(11, "big")
+NEGATIVE = b"\xff" + (2**88 - 512).to_bytes(11, "big")
 
 
 @pytest.mark.parametrize("size", [HUGE, NEGATIVE, b"\x80" + b"\xff" * 11, b"77777777777\0"])
