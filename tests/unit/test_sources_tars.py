@@ -230,6 +230,9 @@ def test_what_is_opened(tmp_path: Path) -> None:
     write_shard(tmp_path / "mixed" / "0.tar", sample("a", 0))
     assert type(open_source(tmp_path / "mixed")).__name__ == "FolderSource"  # as ever
     assert open_source(tmp_path / "t", labelled=False).n_samples == 1
+    for made in ("s.zarr", "s.zarr.tars"):  # what an ingest into the same directory leaves
+        (tmp_path / "t" / made).mkdir()
+    assert isinstance(open_source(tmp_path / "t"), TarSource)
 
 
 def test_a_tar_that_changes_under_a_source_costs_no_row(tmp_path: Path) -> None:
