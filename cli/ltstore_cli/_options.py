@@ -15,11 +15,19 @@ SourceArgument = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
-        help="`digits`, a class-folder tree, a CIFAR python directory or tar, or a list file `path label`.",
+        help="`digits`, a class-folder tree, tars (WebDataset) or Parquet files (a directory, a wildcard or "
+        "`{00000..00099}.tar`), a CSV, TSV or Parquet manifest, a list file `path label`, an iNaturalist JSON, "
+        "or a CIFAR python directory or tar.",
         show_default=False,
     ),
 ]
-SourceFormat = Annotated[str, typer.Option("--format", help="auto, digits, folder, cifar, list or images.")]
+SourceFormat = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        help="auto, digits, folder, cifar, list, images, tar, parquet, manifest or coco (iNaturalist).",
+    ),
+]
 Split = Annotated[str, typer.Option(help="Split of the store or source.")]
 Append = Annotated[
     bool,
@@ -28,7 +36,19 @@ Append = Annotated[
     ),
 ]
 Subset = Annotated[str | None, typer.Option(help="Named subset of the split (see `ltstore subset`).")]
-Root = Annotated[Path | None, typer.Option(help="Directory that a list file's paths start from.")]
+Root = Annotated[Path | None, typer.Option(help="Directory that the paths of a list or manifest start from.")]
+PathColumn = Annotated[
+    str | None,
+    typer.Option(help="Column of a manifest's paths, or of a Parquet file's images. Default: a usual name."),
+]
+LabelColumn = Annotated[
+    str | None,
+    typer.Option(
+        "--label-column",
+        "--label-field",
+        help="Column of labels; in tars cls, txt or a field of the .json. Default: a usual name.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random in this command.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]

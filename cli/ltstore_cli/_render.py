@@ -233,13 +233,15 @@ def records(items: Sequence[Mapping[str, Any]], left: Sequence[str] = ()) -> Non
 
 
 def left_out(n_ignored: Mapping[str, int]) -> None:
-    """Say which files of a folder are no rows."""
+    """Say which files of a folder, or members of tars, are no rows."""
     words = {
         "top_level": "images beside the class directories",
         "suffix": "files that are no images",
         "hidden": "hidden names",
         "not_a_file": "broken links",
         "linked_twice": "directories reached twice",
+        "second_image": "second images of a sample",
+        "lone_table": "Parquet files without their tar",
     }
     found = [f"{count:,} {words.get(name, name)}" for name, count in n_ignored.items() if count]
     if found:

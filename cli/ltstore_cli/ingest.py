@@ -15,6 +15,8 @@ from ltstore_cli._options import (
     EncoderConfig,
     EncoderOptions,
     Json,
+    LabelColumn,
+    PathColumn,
     Root,
     SourceArgument,
     SourceFormat,
@@ -48,6 +50,8 @@ def ingest(
     encoder_config: EncoderConfig = None,
     encoder_option: EncoderOptions = None,
     root: Root = None,
+    path_column: PathColumn = None,
+    label_column: LabelColumn = None,
     classes: Annotated[
         Path | None, typer.Option(help="Class names, one per line, in the order of the labels.")
     ] = None,
@@ -74,6 +78,7 @@ def ingest(
     from ltstore.encode import ingest as ingest_source
     from ltstore.errors import ConfigError
     from ltstore.sources import open_source, read_class_names, read_indices, source_record
+    from ltstore.storage import is_url
     from ltstore.store import is_store, open_store
     from ltstore.workflow.encoders import recorded_spec, reopen_encoder
 
@@ -85,15 +90,20 @@ def ingest(
         if class_names is not None and tuple(class_names) != existing.class_names:
             raise ConfigError(f"--classes {classes} differs from the classes of {store}: leave it out")
         class_names = existing.class_names
-    images = open_source(
-        source,
-        split=split,
-        format=source_format,
-        root=root,
-        class_names=class_names,
-        indices=None if indices is None else read_indices(indices),
-        limit=limit,
-    )
+    with _render.progress("open", None, "files") as progress:
+        images = open_source(
+            source,
+            split=split,
+            format=source_format,
+            root=root,
+            path_column=path_column,
+            label_column=label_column,
+            class_names=class_names,
+            indices=None if indices is None else read_indices(indices),
+            limit=limit,
+            cache=None if is_url(store) else f"{Path(store)}.tars",
+            progress=progress,
+        )
     _render.left_out(getattr(images, "n_ignored", {}))
     used: Encoder
     if encoder is not None:
@@ -130,7 +140,14 @@ def ingest(
             class_names=class_names,
             append=append,
             source_record=source_record(
-                source, split=split, format=source_format, root=root, indices=indices, limit=limit
+                source,
+                split=split,
+                format=source_format,
+                root=root,
+                path_column=path_column,
+                label_column=label_column,
+                indices=indices,
+                limit=limit,
             ),
             progress=progress,
         )

@@ -13,6 +13,8 @@ from ltstore_cli._options import (
     Device,
     EncoderConfig,
     EncoderOptions,
+    LabelColumn,
+    PathColumn,
     Root,
     SourceFormat,
     Workers,
@@ -27,7 +29,8 @@ def predict(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="An image, a folder of images of any depth, a list file, a CIFAR archive, or `digits`.",
+            help="An image, a folder of images of any depth, or what ingest takes: tars, Parquet files, a manifest, "
+            "a list file, a CIFAR archive, `digits`.",
             show_default=False,
         ),
     ],
@@ -36,6 +39,8 @@ def predict(
     ] = None,
     source_format: SourceFormat = "auto",
     root: Root = None,
+    path_column: PathColumn = None,
+    label_column: LabelColumn = None,
     top: Annotated[int, typer.Option(min=1, help="Classes per image.")] = 5,
     encoder: Annotated[str | None, typer.Option(help="Encoder, if it moved since ingest.")] = None,
     encoder_config: EncoderConfig = None,
@@ -62,7 +67,17 @@ def predict(
     batch, n_workers = number_or_auto(batch_size, "--batch-size"), number_or_auto(workers, "--workers")
     options = parse_encoder_options(encoder_option)
     head = load_model(model)
-    images = open_source(source, split=split or "test", format=source_format, root=root, labelled=False)
+    with _render.progress("open", None, "files") as progress:
+        images = open_source(
+            source,
+            split=split or "test",
+            format=source_format,
+            root=root,
+            path_column=path_column,
+            label_column=label_column,
+            labelled=False,
+            progress=progress,
+        )
     if split is not None and isinstance(images, ImagesSource):
         raise typer.BadParameter("a folder of images without labels has no splits", param_hint="--split")
     used = reopen_encoder(

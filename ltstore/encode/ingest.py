@@ -21,7 +21,7 @@ from ltstore.encode.pipeline import (
 )
 from ltstore.encode.pixels import NativePixels
 from ltstore.errors import ConfigError
-from ltstore.sources import check_present, none_there, relabelled
+from ltstore.sources import LabelledSource, check_present, none_there, relabelled
 from ltstore.storage import Place, open_location
 from ltstore.store import SplitWriter, is_store, open_or_create_store, open_store
 from ltstore.store.format import DTYPES, RESERVED_NAMES, validate_name
@@ -240,6 +240,8 @@ def _write_pending(
         seconds["write"] += spent
         progress(0, {"write": spent})
 
+    knows_missing = isinstance(source, LabelledSource) and source.knows_missing
+
     def note(rows: int, spent: Any) -> None:
         for stage, value in spent.items():
             seconds[stage] += value
@@ -250,9 +252,8 @@ def _write_pending(
         for shard in _shards(source, encoder, writer, batch_size, n_workers, note):
             if running is not None:
                 written(running)
-            if (shard.status == RowStatus.MISSING).all() and (
-                shard.stop - shard.start >= _MOST_MISSING_BY_CHANCE or writer.plan.n_shards == 1
-            ):
+            by_chance = shard.stop - shard.start < _MOST_MISSING_BY_CHANCE and writer.plan.n_shards > 1
+            if (shard.status == RowStatus.MISSING).all() and not (by_chance or knows_missing):
                 raise none_there(source, shard.start, shard.stop)
             running = pool.submit(write, shard)
         if running is not None:

@@ -5,6 +5,7 @@ ImageError with the status that keeps its place. Start with `open_source`; `base
 source shares, `decode` turns bytes into RGB, `longtail` holds the subset rules.
 """
 
+from ltstore.sources.annotations import AnnotationSource
 from ltstore.sources.base import LabelledSource, to_image
 from ltstore.sources.cifar import CifarSource
 from ltstore.sources.decode import decode_image, read_file
@@ -13,20 +14,27 @@ from ltstore.sources.folder import FolderSource
 from ltstore.sources.images import ImagesSource
 from ltstore.sources.listing import ListSource, read_class_names
 from ltstore.sources.longtail import exp_cut, step_cut, stratified_holdout
+from ltstore.sources.manifest import ManifestSource
 from ltstore.sources.opening import open_source
+from ltstore.sources.parquet import ParquetSource
 from ltstore.sources.presence import check_present, none_there
 from ltstore.sources.record import moved_record, open_recorded, source_record
+from ltstore.sources.tars import TarSource
 from ltstore.sources.views import RelabelledSource, SelectedSource, read_indices, relabelled
 
 __all__ = [
+    "AnnotationSource",
     "CifarSource",
     "DigitsSource",
     "FolderSource",
     "ImagesSource",
     "LabelledSource",
     "ListSource",
+    "ManifestSource",
+    "ParquetSource",
     "RelabelledSource",
     "SelectedSource",
+    "TarSource",
     "check_present",
     "decode_image",
     "exp_cut",

@@ -12,7 +12,9 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from ltstore.errors import LabelError
+from ltstore.rows import BLOCK_ROWS
 from ltstore.sources.decode import decode_image
+from ltstore.sources.texts import LazyTexts
 from ltstore.types import UNLABELLED, ByteArray, IntArray
 
 Fetched = bytes | ByteArray | Image.Image
@@ -25,7 +27,7 @@ class LabelledSource(ABC):
     Parameters
     ----------
     keys : sequence of str
-        N keys, in the order of the rows.
+        N keys, in the order of the rows. Copied, except `LazyTexts`.
     labels : (N,) ints
         Positions in `class_names`, UNLABELLED where unknown. Copied.
     class_names : sequence of str
@@ -38,7 +40,7 @@ class LabelledSource(ABC):
     """
 
     def __init__(self, keys: Sequence[str], labels: ArrayLike, class_names: Sequence[str]) -> None:
-        self._keys = tuple(keys)
+        self._keys = keys if isinstance(keys, LazyTexts) else tuple(keys)
         self._labels = np.array(labels, dtype=np.int64).reshape(-1)
         self._class_names = tuple(class_names)
         self._labels.flags.writeable = False
@@ -78,9 +80,8 @@ class LabelledSource(ABC):
         they are in memory. Files are not read: one that was changed and kept its size is not noticed.
         """
         state = hashlib.sha256(f"{len(self._keys)}\n".encode())
-        for key in self._keys:
-            state.update(key.encode())
-            state.update(b"\0")
+        for start in range(0, len(self._keys), BLOCK_ROWS):
+            state.update("".join(f"{key}\0" for key in self._keys[start : start + BLOCK_ROWS]).encode())
         state.update(self._labels.astype("<i8").tobytes())
         state.update(self.content(np.arange(len(self._keys))))
         return "sha256:" + state.hexdigest()
@@ -96,6 +97,11 @@ class LabelledSource(ABC):
     def is_present(self, positions: IntArray) -> bool:
         """Tell whether any of the rows at `positions` is there, as far as that shows without reading it."""
         return True
+
+    @property
+    def knows_missing(self) -> bool:
+        """Whether the source itself says which rows are MISSING: all of many then do not mean a lost disk."""
+        return False
 
     def place(self, position: int) -> str:
         """Return where row `position` is looked for; default its key."""

@@ -9,6 +9,7 @@ import tarfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from threading import Lock
 from typing import Any, BinaryIO
@@ -17,6 +18,7 @@ import numpy as np
 
 from ltstore.errors import ConfigError, SourceError, SourceNotFoundError
 from ltstore.sources.base import LabelledSource
+from ltstore.sources.tar_index import BoundedFile, iter_members
 from ltstore.types import ByteArray, IntArray
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
@@ -126,6 +128,17 @@ def is_cifar_directory(path: Path) -> bool:
     return any(_home(path, layout) is not None for layout in _LAYOUTS)
 
 
+def is_cifar_tar(path: Path) -> bool:
+    """Tell whether one of the first members of a tar is a pickle of CIFAR."""
+    wanted = {name for layout in _LAYOUTS for names in layout.splits.values() for name in (layout.meta, *names)}
+    try:
+        with path.open("rb") as handle:
+            first = islice(iter_members(BoundedFile(handle)), 16)
+            return any(member.isfile() and PurePosixPath(member.name).name in wanted for member in first)
+    except (tarfile.ReadError, OSError):
+        return False
+
+
 def _home(path: Path, layout: _Layout) -> Path | None:
     files = [layout.meta, *(name for split in SPLITS for name in layout.splits[split])]
     for home in (path, path / layout.directory):
@@ -154,7 +167,10 @@ def _load(path: Path, split: str) -> tuple[ByteArray, list[int], list[str]]:
     for layout in _LAYOUTS:
         if layout.meta in members and any(name in members for name in layout.splits[split]):
             return _assemble(layout, members, split, path)
-    raise SourceError(f"{path} holds no CIFAR pickles for split {split!r}: expected {_expected()}")
+    raise SourceError(
+        f"{path} holds no CIFAR pickles for split {split!r}: expected {_expected()}; a compressed tar of images has to "
+        "be decompressed, to be read one by one"
+    )
 
 
 def _expected() -> str:

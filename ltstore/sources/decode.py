@@ -59,6 +59,29 @@ def read_file(path: Path, key: str) -> bytes:
         raise _read_error(path, key, err) from err
 
 
+def read_range(path: Path, start: int, n_bytes: int) -> bytes:
+    """Return bytes [start, start + n_bytes) of a file that many rows lie in.
+
+    Raises
+    ------
+    SourceError
+        It cannot be read, or ends before: that is no fault of one row, so none is given up.
+    """
+    try:
+        with path.open("rb", buffering=0) as handle:
+            handle.seek(start)
+            data = handle.read(n_bytes)
+            while 0 < len(data) < n_bytes and (more := handle.read(n_bytes - len(data))):
+                data += more
+    except OSError as err:
+        raise SourceError(
+            f"cannot read {path}: {err.strerror or err}; run the same command again to go on from here"
+        ) from err
+    if len(data) < n_bytes:
+        raise SourceError(f"{path} ends before byte {start + n_bytes}: it has changed since it was opened")
+    return data
+
+
 def file_size(path: Path) -> int:
     """Return the bytes of the file at `path`, -1 where `read_file` would find it MISSING.
 

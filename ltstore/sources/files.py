@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from ltstore.sources.base import LabelledSource
 from ltstore.sources.decode import file_size, read_file
 from ltstore.sources.keys import key_of
+from ltstore.sources.texts import LazyTexts, PackedTexts
 from ltstore.types import IntArray
 
 
@@ -29,13 +30,14 @@ class FileSource(LabelledSource):
 
     Notes
     -----
-    A path that prints is its key: both are the same string in memory.
+    Paths are held as `PackedTexts`, and keys are made of them when they are asked for: a row takes the bytes of its
+    path and 24 more.
     """
 
     def __init__(self, root: Path, paths: Sequence[str], labels: ArrayLike, class_names: Sequence[str]) -> None:
-        super().__init__([key_of(path) for path in paths], labels, class_names)
         self._root = root
-        self._paths = tuple(paths)
+        self._paths = PackedTexts.of(paths)
+        super().__init__(_PathKeys(self._paths), labels, class_names)
 
     def fetch(self, position: int) -> bytes:
         """Return the file's bytes."""
@@ -57,3 +59,16 @@ class FileSource(LabelledSource):
     def _sizes(self) -> IntArray:
         sizes = (file_size(self._root / path) for path in self._paths)
         return np.fromiter(sizes, "<i8", len(self._paths))
+
+
+class _PathKeys(LazyTexts):
+    """The keys of paths."""
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self._paths = paths
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def text(self, position: int) -> str:
+        return key_of(self._paths[position])

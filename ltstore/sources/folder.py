@@ -54,10 +54,10 @@ class FolderSource(FileSource):
             raise SourceNotFoundError(f"no directory {root}: expected one with a sub-directory per class")
         self.n_ignored = dict.fromkeys(("hidden", "suffix", "top_level", "not_a_file", "linked_twice"), 0)
         classes = []
-        for entry in _listed(root):
+        for entry in listed(root):
             if entry.name.startswith("."):
                 self.n_ignored["hidden"] += 1
-            elif _is(entry, entry.is_dir):
+            elif is_kind(entry, entry.is_dir):
                 classes.append(entry.name)
             else:
                 self.n_ignored["top_level" if is_image_name(entry.name) else "suffix"] += 1
@@ -105,22 +105,23 @@ def walk_images(root: Path, below: str, n_ignored: dict[str, int]) -> list[str]:
             n_ignored["linked_twice"] += 1
             continue
         entered.add((where.st_dev, where.st_ino))
-        for entry in _listed(root / current):
+        for entry in listed(root / current):
             path = os.path.normpath(f"{current}/{entry.name}")
             if entry.name.startswith("."):
                 n_ignored["hidden"] += 1
-            elif _is(entry, entry.is_dir):
+            elif is_kind(entry, entry.is_dir):
                 pending.append(path)
             elif not is_image_name(entry.name):
                 n_ignored["suffix"] += 1
-            elif not _is(entry, entry.is_file):
+            elif not is_kind(entry, entry.is_file):
                 n_ignored["not_a_file"] += 1
             else:
                 found.append(path)
     return sorted(found, key=os.fsencode)
 
 
-def _listed(directory: Path) -> list[os.DirEntry[str]]:
+def listed(directory: Path) -> list[os.DirEntry[str]]:
+    """Return what a directory holds, by the bytes of the names; SourceError where it cannot be listed."""
     try:
         with os.scandir(directory) as entries:
             return sorted(entries, key=lambda entry: os.fsencode(entry.name))
@@ -128,7 +129,8 @@ def _listed(directory: Path) -> list[os.DirEntry[str]]:
         raise SourceError(f"cannot list {directory}: {err.strerror or err}") from err
 
 
-def _is(entry: os.DirEntry[str], kind: Callable[[], bool]) -> bool:
+def is_kind(entry: os.DirEntry[str], kind: Callable[[], bool]) -> bool:
+    """Ask an entry for its kind (``entry.is_dir``); False for a link to itself, SourceError where it is not told."""
     try:
         return kind()
     except OSError as err:
@@ -139,4 +141,4 @@ def _is(entry: os.DirEntry[str], kind: Callable[[], bool]) -> bool:
 
 def is_image_name(name: str) -> bool:
     """Whether a file name ends in an image suffix, in any case."""
-    return Path(name).suffix.lower() in SUFFIXES
+    return os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122 - ten times as fast

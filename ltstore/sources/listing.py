@@ -11,9 +11,9 @@ import numpy as np
 from ltstore.errors import LabelError, SourceError, SourceNotFoundError
 from ltstore.sources.files import FileSource
 from ltstore.sources.keys import key_of
+from ltstore.sources.labels import MOST_CLASSES, is_hardly_a_class
 from ltstore.types import UNLABELLED
 
-_MOST_CLASSES = 1 << 24
 _LONGEST_NUMBER = 30
 
 
@@ -60,7 +60,7 @@ class ListSource(FileSource):
                     f"{path}, line {number}: expected `path label` with an integer label, "
                     f"found {key_of(line.strip()[:120])!r}"
                 )
-            if label >= _MOST_CLASSES:
+            if label >= MOST_CLASSES:
                 raise SourceError(
                     f"{path}, line {number}: label {label} is no class number, those are below 2**24: "
                     "is the last column something else?"
@@ -74,7 +74,7 @@ class ListSource(FileSource):
             labels.append(label)
         if not paths:
             raise SourceError(f"{path} lists no images: expected lines of `path label`")
-        if class_names is None and max(labels) > 100 * len(labels) + 1000:
+        if class_names is None and is_hardly_a_class(max(labels), len(labels)):
             raise SourceError(
                 f"{path}: label {max(labels)} ({key_of(paths[int(np.argmax(labels))])}) in a list of {len(labels)} "
                 "rows is hardly a class number: give the class names where it is one"

@@ -13,6 +13,7 @@ from ltstore.storage import is_url
 from ltstore.types import ImageSource
 
 WORDS = ("digits",)
+_TEXTS = ("split", "format", "root", "path_column", "label_column")
 _PATHS = ("root", "indices", "labels", "keys")
 
 
@@ -79,9 +80,9 @@ def open_recorded(record: Mapping[str, Any], *, class_names: Sequence[str] | Non
     ConfigError
         The record says nothing that could be opened. Otherwise as `open_source`.
     """
-    how = {name: record[name] for name in ("split", "format", "root", "limit") if name in record}
+    how = {name: record[name] for name in (*_TEXTS, "limit") if name in record}
     spec = record.get("spec")
-    texts = all(isinstance(how.get(name, ""), str) for name in ("split", "format", "root"))
+    texts = all(isinstance(how.get(name, ""), str) for name in _TEXTS)
     if not isinstance(spec, str) or not spec or not texts or not isinstance(how.get("limit", 1), int):
         raise ConfigError(f"no source was recorded that could be opened again, found {dict(record)!r}")
     indices = read_indices(Path(str(record["indices"]))) if "indices" in record else None

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from ltstore.errors import ConfigError, LabelError, SourceError, SourceNotFoundError
 from ltstore.sources.base import Fetched, LabelledSource, check_unique
+from ltstore.sources.texts import LazyTexts
 from ltstore.types import UNLABELLED, ImageSource, IntArray
 
 _ROW_NUMBER = re.compile(r"\s*[+-]?[0-9]{1,20}\s*")
@@ -35,8 +36,7 @@ class SelectedSource(LabelledSource):
     def __init__(self, source: ImageSource, positions: ArrayLike) -> None:
         self._source = source
         self._positions = _checked_positions(positions, source.n_samples)
-        keys = [source.key(int(position)) for position in self._positions]
-        super().__init__(keys, source.labels[self._positions], source.class_names)
+        super().__init__(_KeysOf(source, self._positions), source.labels[self._positions], source.class_names)
 
     def content(self, positions: IntArray) -> bytes:
         """Return what the other source says of its rows."""
@@ -47,6 +47,11 @@ class SelectedSource(LabelledSource):
         return not isinstance(self._source, LabelledSource) or self._source.is_present(
             self._positions[positions]
         )
+
+    @property
+    def knows_missing(self) -> bool:
+        """Ask the other source."""
+        return isinstance(self._source, LabelledSource) and self._source.knows_missing
 
     def place(self, position: int) -> str:
         """Ask the other source."""
@@ -85,7 +90,7 @@ class RelabelledSource(LabelledSource):
                 f"{len(foreign)} of the source's classes are not among the {len(class_names)} expected ones: "
                 f"{some}; rename them, leave their rows out (indices), or use a new store"
             )
-        super().__init__([source.key(i) for i in range(source.n_samples)], labels, class_names)
+        super().__init__(_KeysOf(source, range(source.n_samples)), labels, class_names)
 
     def content(self, positions: IntArray) -> bytes:
         """Return what the other source says of its rows."""
@@ -95,6 +100,11 @@ class RelabelledSource(LabelledSource):
         """Ask the other source."""
         return not isinstance(self._source, LabelledSource) or self._source.is_present(positions)
 
+    @property
+    def knows_missing(self) -> bool:
+        """Ask the other source."""
+        return isinstance(self._source, LabelledSource) and self._source.knows_missing
+
     def place(self, position: int) -> str:
         """Ask the other source."""
         return _place(self._source, position)
@@ -102,6 +112,19 @@ class RelabelledSource(LabelledSource):
     def fetch(self, position: int) -> Fetched:
         """Return the row as the other source does."""
         return _fetched(self._source, position)
+
+
+class _KeysOf(LazyTexts):
+    """The keys of another source's rows."""
+
+    def __init__(self, source: ImageSource, positions: IntArray | range) -> None:
+        self._source, self._positions = source, positions
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def text(self, position: int) -> str:
+        return self._source.key(int(self._positions[position]))
 
 
 def read_indices(path: str | Path) -> IntArray:

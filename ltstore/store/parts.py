@@ -8,16 +8,10 @@ from typing import Any
 import numpy as np
 
 from ltstore.errors import DataError, LtstoreError, StoreFormatError
+from ltstore.parquet_pages import LIMIT_FOOTER_BYTES, LIMIT_FOOTER_ITEMS, check_pages, read_footer
 from ltstore.storage import Location
 from ltstore.store.bounds import FREE_CHUNK_BYTES, LARGEST_RATIO
 from ltstore.store.format import shown, shown_line
-from ltstore.store.parquet_pages import (
-    LIMIT_FOOTER_BYTES,
-    LIMIT_FOOTER_ITEMS,
-    ColumnChunk,
-    page_totals,
-    read_footer,
-)
 from ltstore.store.plan import ShardPlan
 from ltstore.store.reader import view_file
 from ltstore.types import ByteArray, IntArray
@@ -135,7 +129,8 @@ def parse_part(data: ByteArray, n_rows: int, where: str, columns: Sequence[str] 
         if found != n_rows:
             raise StoreFormatError(f"{where} must have {n_rows} rows, found {found}: run verify")
         wanted = sorted({chunk.path[0] for chunk in chunks}) if columns is None else columns
-        folded = _check_pages(chunks, data.data, wanted, n_rows)
+        room = FREE_CHUNK_BYTES + LARGEST_RATIO * len(data)
+        folded = check_pages(chunks, data.data, wanted, n_rows, room)
         with pq.ParquetFile(
             pa.BufferReader(pa.py_buffer(data)),
             read_dictionary=folded,
@@ -162,32 +157,6 @@ def parse_part(data: ByteArray, n_rows: int, where: str, columns: Sequence[str] 
         raise
     except Exception as err:
         raise StoreFormatError(f"cannot read {where}: {shown_line(err)}") from err
-
-
-def _check_pages(
-    chunks: Sequence[ColumnChunk], data: memoryview, columns: Sequence[str], n_rows: int
-) -> list[str]:
-    """Return the columns of text that have dictionaries; ValueError where pages claim far more than the file holds.
-
-    A long value in a dictionary may stand in every row, so such columns are unfolded only after a look.
-    """
-    room = FREE_CHUNK_BYTES + LARGEST_RATIO * len(data)
-    n_bytes, folded = 0, set()
-    for chunk in chunks:
-        if chunk.path[0] not in columns:
-            continue
-        totals = page_totals(data, chunk.start, chunk.stop)
-        n_bytes += totals.n_bytes + 8 * totals.n_values
-        if len(chunk.path) == 1 and totals.n_values > n_rows:
-            raise ValueError(f"the pages of {shown(chunk.path[0])} hold {totals.n_values} values")
-        if chunk.is_bytes and totals.dictionary_bytes:
-            if len(chunk.path) == 1:
-                folded.add(chunk.path[0])
-            else:
-                n_bytes += totals.n_values * totals.dictionary_bytes
-        if n_bytes > room:
-            raise ValueError(f"{len(data)} bytes claim to hold more than {room}")
-    return sorted(folded)
 
 
 def _typed(column: Any, name: str, file_bytes: int) -> Any:

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltstore.errors import ConfigError, DataError, LabelError, SourceError
+from ltstore.sources.parquet_file import open_parquet, read_columns
 from ltstore.transfer.npy import open_file, read_npy
-from ltstore.transfer.parquet import open_parquet, read_columns
 from ltstore.types import UNLABELLED, IntArray
 
 LABEL_NAMES = ("label", "labels", "y", "target", "targets")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ltstore.errors import ConfigError, DataError, SourceError, SourceNotFoundError
+from ltstore.sources.parquet_file import open_parquet, read_columns
 from ltstore.transfer.columns import (
     KEY_NAMES,
     LabelValues,
@@ -23,7 +24,7 @@ from ltstore.transfer.columns import (
 )
 from ltstore.transfer.npy import NpzMember, npy_part, npz_members
 from ltstore.transfer.numbering import by_number, check_contiguous, in_order
-from ltstore.transfer.parquet import ParquetPart, list_columns, open_parquet, read_columns
+from ltstore.transfer.parquet import ParquetPart, list_columns
 from ltstore.transfer.parts import JoinedParts, Part
 from ltstore.transfer.sidecar import ExportRecord, labels_path, read_record, rows_path
 from ltstore.transfer.tensors import Tensor, read_tensors

@@ -2,45 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ltstore.errors import DataError, SourceError, SourceNotFoundError
+from ltstore.errors import DataError
+from ltstore.sources.parquet_file import open_parquet
 from ltstore.transfer.parts import BLOCK_ROWS, StreamedPart
-
-
-@contextmanager
-def open_parquet(path: Path) -> Iterator[Any]:
-    """Open a Parquet file; SourceError names what cannot be read, at opening and inside the block."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path, memory_map=True) as file:
-            yield file
-    except FileNotFoundError as err:
-        raise SourceNotFoundError(f"no file {path}") from err
-    except (pa.ArrowException, OSError) as err:
-        if isinstance(err, SourceError):
-            raise
-        raise SourceError(f"cannot read {path} as Parquet: {str(err).splitlines()[0]}") from err
-
-
-def read_columns(path: Path, names: Sequence[str]) -> Any:
-    """Return a pyarrow Table of some columns, whole."""
-    with open_parquet(path) as file:
-        known = file.schema_arrow.names
-        if absent := [name for name in names if name not in known]:
-            raise SourceError(f"{path} has no column {absent[0]!r}; it has {', '.join(known)}")
-        table = file.read(columns=list(names), use_threads=False)
-        if table.num_rows != file.metadata.num_rows:
-            raise SourceError(f"{path} declares {file.metadata.num_rows} rows, found {table.num_rows}")
-        return table.select(list(names))
 
 
 def list_columns(schema: Any) -> list[str]:

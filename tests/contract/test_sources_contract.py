@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,15 +13,20 @@ import pytest
 
 from ltstore.errors import ImageError
 from ltstore.sources import (
+    AnnotationSource,
     CifarSource,
     DigitsSource,
     FolderSource,
     ListSource,
+    ManifestSource,
+    ParquetSource,
     RelabelledSource,
     SelectedSource,
+    TarSource,
 )
 from ltstore.types import ImageSource, RowStatus
 from support.images import cifar10_files, cifar100_files, class_tree, encoded, picture, write_files, write_tar
+from support.shards import sample, write_images, write_shard
 
 
 def folder(path: Path) -> ImageSource:
@@ -34,6 +40,34 @@ def listing(path: Path) -> ImageSource:
     return ListSource(path / "l.txt")
 
 
+def tars(path: Path) -> ImageSource:
+    write_shard(path / "0.tar", [*sample("a", 1), *sample("b", None), ("c.cls", b"0")])
+    write_shard(path / "1.tar", [*sample("a", 0), ("d.jpg", b"bad")])
+    return TarSource(path)
+
+
+def parquet(path: Path) -> ImageSource:
+    write_images(
+        path / "p" / "a.parquet", [b"bad", None, encoded(picture())], label=[2, None, 0], row_group_size=2
+    )
+    write_images(path / "p" / "b.parquet", [encoded(picture(1))], label=[1])
+    return ParquetSource(path / "p")
+
+
+def manifest(path: Path) -> ImageSource:
+    (path / "x.jpg").write_bytes(encoded(picture()))
+    (path / "m.csv").write_text("label,path\nred fox,x.jpg\n,absent.jpg\n")
+    return ManifestSource(path / "m.csv")
+
+
+def annotations(path: Path) -> ImageSource:
+    (path / "x.jpg").write_bytes(encoded(picture()))
+    images = [{"id": 7, "file_name": "x.jpg"}, {"id": 8, "file_name": "absent.jpg"}]
+    listed = {"images": images, "annotations": [{"image_id": 7, "category_id": 3}]}
+    (path / "i.json").write_text(json.dumps(listed))
+    return AnnotationSource(path / "i.json")
+
+
 SOURCES: dict[str, Callable[[Path], ImageSource]] = {
     "digits": lambda path: SelectedSource(DigitsSource("test"), range(40)),
     "folder": folder,
@@ -42,6 +76,10 @@ SOURCES: dict[str, Callable[[Path], ImageSource]] = {
     "cifar-100 tar": lambda path: CifarSource(
         write_tar(path / "c.tar.xz", "c", cifar100_files(), "w:xz"), "test"
     ),
+    "tars": tars,
+    "parquet": parquet,
+    "manifest": manifest,
+    "annotations": annotations,
     "selected": lambda path: SelectedSource(folder(path), [4, 0, 0]),
     "relabelled": lambda path: RelabelledSource(folder(path), ["z", "b", "a"]),
 }

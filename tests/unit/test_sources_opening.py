@@ -44,7 +44,9 @@ def test_what_is_not_a_source_is_one_clear_line(tmp_path: Path) -> None:
             open_source(tmp_path / "x.dat")
     with pytest.raises(ConfigError, match="unknown source format 'imagefolder'"):
         open_source(tmp_path, format="imagefolder")
-    with pytest.raises(ConfigError, match="root is for list files only"):
+    with pytest.raises(
+        ConfigError, match="root is for list, manifest, coco only, and digits is opened as digits"
+    ):
         open_source("digits", root=tmp_path)
     with pytest.raises(ConfigError, match="splits train and test, found 'val'"):
         open_source("digits", split="val")

@@ -12,6 +12,7 @@ import pytest
 from ltstore.errors import ConfigError
 from ltstore.sources import moved_record, open_recorded, open_source, source_record
 from support.images import class_tree
+from support.shards import sample, write_images, write_shard
 
 
 def test_a_recorded_source_is_opened_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,6 +32,26 @@ def test_a_recorded_source_is_opened_from_anywhere(tmp_path: Path, monkeypatch: 
     assert moved["root"] == str(tmp_path / "elsewhere" / "images")  # it moved along
     assert moved["indices"] == str(tmp_path / "ids.npy")  # it did not
     assert open_recorded(moved).digest == digest
+
+
+def test_patterns_and_columns_are_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for tar in range(2):
+        about = (f"{tar}.json", b'{"y": %d}' % tar)
+        write_shard(tmp_path / "t" / f"{tar}.tar", [*sample(f"{tar}"), about])
+        write_images(tmp_path / "p" / f"train-{tar}.parquet", [b"x"], y=[tar])
+    monkeypatch.chdir(tmp_path)
+    for spec in ("t/{0..1}.tar", "t/*.tar", "p/train-{0..1}.parquet"):
+        digest = open_source(spec, label_column="y").digest
+        record = json.loads(json.dumps(source_record(spec, label_column="y", path_column=None, format="auto")))
+        monkeypatch.chdir("/")
+        assert open_recorded(record).digest == digest
+        monkeypatch.chdir(tmp_path)
+        shutil.copytree(tmp_path, tmp_path / "new", dirs_exist_ok=True, ignore=shutil.ignore_patterns("new"))
+        moved = moved_record(record, f"new/{spec}")
+        assert moved["spec"] == str(tmp_path / "new" / spec)
+        assert open_recorded(moved).digest == digest
+    with pytest.raises(ConfigError, match="no source was recorded"):
+        open_recorded({"spec": "t/0.tar", "label_column": 3})
 
 
 def test_words_stay_words() -> None:

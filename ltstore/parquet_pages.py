@@ -11,6 +11,7 @@ https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.m
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -174,3 +175,28 @@ def _column_chunk(column: Any) -> ColumnChunk:
     start = min(first, dictionary or first)  # 0 is a writer's way to say that there is none
     names = tuple(name.decode("utf-8", "replace") for name in path)
     return ColumnChunk(path=names, is_bytes=kind in _BYTE_ARRAYS, start=start, stop=start + size)
+
+
+def check_pages(
+    chunks: Sequence[ColumnChunk], data: memoryview, columns: Collection[str], n_rows: int, room: int
+) -> list[str]:
+    """Return the columns of text that have dictionaries; ValueError where pages claim more than `room` bytes.
+
+    A long value in a dictionary may stand in every row, so such columns are unfolded only after a look.
+    """
+    n_bytes, folded = 0, set()
+    for chunk in chunks:
+        if chunk.path[0] not in columns:
+            continue
+        totals = page_totals(data, chunk.start, chunk.stop)
+        n_bytes += totals.n_bytes + 8 * totals.n_values
+        if len(chunk.path) == 1 and totals.n_values > n_rows:
+            raise ValueError(f"the pages of {chunk.path[0][:80]!r} hold {totals.n_values} values")
+        if chunk.is_bytes and totals.dictionary_bytes:
+            if len(chunk.path) == 1:
+                folded.add(chunk.path[0])
+            else:
+                n_bytes += totals.n_values * totals.dictionary_bytes
+        if n_bytes > room:
+            raise ValueError(f"{len(data)} bytes claim to hold more than {room}")
+    return sorted(folded)
