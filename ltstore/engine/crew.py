@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager
+from queue import SimpleQueue
+from threading import Lock
 from typing import Any, Protocol, Self
 
 from ltstore.errors import WorkerLostError
@@ -65,6 +68,14 @@ class Engine(Protocol):
     def shares_memory(self) -> bool:
         """Whether all workers live in the memory of this machine, which they then have to divide."""
 
+    @property
+    def worker_cores(self) -> int:
+        """How many cores of its machine a worker may count on, e.g. for threads of its own that decode."""
+
+    @property
+    def has_gpus(self) -> bool:
+        """Whether each worker is given GPUs of its own, and sees no others."""
+
     def start(self, make: Make, source: Any) -> Crew:
         """Start workers.
 
@@ -106,6 +117,7 @@ class Crew:
     def __init__(self, staff: Staff, n_workers: int) -> None:
         self._staff = staff
         self._workers: list[Worker] = []
+        self._guard = Lock()
         self.restarts = 0
         try:
             for number in range(n_workers):
@@ -146,6 +158,34 @@ class Crew:
                     raise
                 yield found
 
+    def iter_items(self, task: Task, items: Iterable[Any]) -> Iterator[Any]:
+        """Yield ``task(state, item)`` of every item as it ends, in any order: a worker that is free takes the next.
+
+        For items that do not depend on who does them. A worker that is lost is replaced as in `run`, and its item
+        alone is done again. What a task raises is raised here once the items at work have ended; no other is begun.
+        """
+        free: SimpleQueue[int] = SimpleQueue()
+        for number in range(self.n_workers):
+            free.put(number)
+
+        def done(item: Any) -> Any:
+            number = free.get()
+            try:
+                packed = self._staff.pack((item,))
+                return self._result(number, self._workers[number].submit(task, packed), task, packed)
+            finally:
+                free.put(number)
+
+        with (
+            self._staff.working(),
+            ThreadPoolExecutor(self.n_workers, thread_name_prefix="ltstore-crew") as pool,
+        ):
+            try:
+                for call in as_completed([pool.submit(done, item) for item in items]):
+                    yield call.result()
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
     def _result(self, number: int, call: Pending, task: Task, packed: Any) -> Any:
         for lost in range(MOST_RESTARTS + 1):
             try:
@@ -160,7 +200,8 @@ class Crew:
                 _log.warning("%s was lost and is replaced: %s", who, err)
             self._workers[number].close()
             self._workers[number] = self._staff.hire(number)
-            self.restarts += 1
+            with self._guard:
+                self.restarts += 1
             call = self._workers[number].submit(task, packed)
         raise AssertionError("unreachable")
 

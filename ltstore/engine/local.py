@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
 import signal
+import threading
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Self
 
-from ltstore.cores import resolve_n_workers
+from ltstore.cores import available_cores, resolve_n_workers
 from ltstore.engine.crew import Crew, LostError, Make, Task
 from ltstore.errors import ConfigError
 
@@ -40,12 +42,18 @@ class LocalEngine:
     """
 
     shares_memory = True
+    has_gpus = False
 
     def __init__(self, n_workers: int | str = "auto", kind: str = "threads") -> None:
         if kind not in KINDS:
             raise ConfigError(f"local workers are {' or '.join(KINDS)}, found {kind!r}")
         self.n_workers = resolve_n_workers(n_workers)
         self.kind = kind
+
+    @property
+    def worker_cores(self) -> int:
+        """The cores of this process, divided."""
+        return max(1, available_cores() // self.n_workers)
 
     def start(self, make: Make, source: Any) -> Crew:
         """Start workers; see `ltstore.engine.Engine`."""
@@ -182,8 +190,17 @@ def _begin(sent: bytes, number: int, n_workers: int) -> None:
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # Ctrl-C is for the process that started this one, which ends it
+    threading.Thread(target=_end_with_parent, name="ltstore-parent", daemon=True).start()
     make, source = pickle.loads(sent)  # noqa: S301 - from the process that started this one
     _kept.append(Keeping(make, source, number, n_workers))
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it has ended, however: nobody would ask for its results."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _call(task: Task, arguments: tuple[Any, ...]) -> Any:

@@ -33,9 +33,12 @@ class RayEngine:
         Of a running cluster, "auto" for the one of this machine or of RAY_ADDRESS, or "local": start one here, which
         ends with the engine.
     n_workers : int or "auto"
-        "auto" is one a CPU that the cluster has when the engine is made.
+        "auto" is as many as the cluster has room for when the engine is made: one a CPU, or a GPU where they take one.
     resources : mapping of str to number, optional
         What one worker takes: "CPU" (default 1), "GPU", or resources of the cluster's own.
+    use_gpus : bool
+        Where the cluster has GPUs, a worker takes one, and with it its share of the CPUs, unless `resources` says
+        otherwise.
     start_seconds : float
         How long a worker may take to start before the engine gives up.
 
@@ -55,6 +58,7 @@ class RayEngine:
         n_workers: int | str = "auto",
         resources: Mapping[str, float] | None = None,
         *,
+        use_gpus: bool = False,
         start_seconds: float = START_SECONDS,
     ) -> None:
         wanted = None if n_workers == "auto" else resolve_n_workers(n_workers)
@@ -65,8 +69,12 @@ class RayEngine:
         self._start_seconds = start_seconds
         self._ray, self._started = _connect(address, wanted, self._takes)
         there = self._ray.cluster_resources()
+        if use_gpus and there.get("GPU", 0) >= 1:
+            share = max(1.0, there.get("CPU", 0) // there["GPU"])
+            self._takes = {"CPU": share, "GPU": 1.0, **(resources or {})}
         if wanted is None:
-            wanted = max(1, int(there.get("CPU", 0) // max(self._takes["CPU"], 1.0)))
+            room = [there.get(name, 0) // max(self._takes.get(name, 0), 1.0) for name in ("CPU", "GPU")]
+            wanted = max(1, int(min(room) if self.has_gpus else room[0]))
         for name, amount in self._takes.items():
             if amount * wanted > there.get(name, 0):
                 _log.warning(
@@ -74,6 +82,16 @@ class RayEngine:
                     *(wanted, amount * wanted, name, there.get(name, 0)),
                 )
         self.n_workers = wanted
+
+    @property
+    def worker_cores(self) -> int:
+        """The CPUs that a worker takes, at least one."""
+        return max(1, int(self._takes["CPU"]))
+
+    @property
+    def has_gpus(self) -> bool:
+        """Whether a worker takes GPUs."""
+        return self._takes.get("GPU", 0) > 0
 
     def start(self, make: Make, source: Any) -> Crew:
         """Start workers; see `ltstore.engine.Engine`."""

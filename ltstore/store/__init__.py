@@ -14,6 +14,7 @@ from ltstore.store.format import FORMAT_VERSION
 from ltstore.store.info import store_info
 from ltstore.store.plan import ShardPlan, plan_shards
 from ltstore.store.repairing import Maker, repair
+from ltstore.store.shard_writer import ShardWriter
 from ltstore.store.split import Split
 from ltstore.store.store import Store, create_store, is_store, open_or_create_store, open_store
 from ltstore.store.view import RowView
@@ -26,6 +27,7 @@ __all__ = [
     "Repair",
     "RowView",
     "ShardPlan",
+    "ShardWriter",
     "Split",
     "SplitWriter",
     "Store",

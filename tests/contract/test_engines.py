@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from ltstore.atomic import is_alive
 from ltstore.engine import LocalEngine, RayEngine
 from ltstore.errors import BackendUnavailableError, ConfigError, DataError, WorkerLostError
 from support import engines
@@ -64,6 +69,31 @@ def test_workers_use_one_thread_of_linear_algebra(kind: str) -> None:
         assert crew.run(engines.n_blas_threads) == [1, 1]
 
 
+def test_items_go_to_whoever_is_free(kind: str, tmp_path: Path) -> None:
+    items = [(number, tmp_path / "marker") for number in range(6)]
+    with engine_of(kind, 2) as engine, engine.start(engines.part_of, NUMBERS) as crew:
+        found = list(crew.iter_items(engines.wait_for, items))
+        assert list(crew.iter_items(engines.wait_for, [])) == []
+    assert sorted(found) == list(range(6))
+    assert found.index(0) > found.index(4)
+
+
+def test_an_item_that_is_refused_ends_the_others(kind: str) -> None:
+    with engine_of(kind, 2) as engine, engine.start(engines.part_of, NUMBERS) as crew:
+        with pytest.raises(DataError, match="number 3 is refused"):
+            list(crew.iter_items(engines.refuse_at, range(200)))
+        assert crew.restarts == 0
+        n_kept = sum(crew.run(engines.remember, 5))
+        assert n_kept < 200
+        assert sorted(crew.iter_items(engines.refuse_at, [7, 8])) == [7, 8]  # the crew is whole
+
+
+def test_what_a_worker_may_count_on(kind: str) -> None:
+    with engine_of(kind, 64) as engine:
+        assert engine.worker_cores == 1
+        assert not engine.has_gpus
+
+
 @pytest.fixture(params=KINDS[1:], scope="module")
 def process_kind(request: pytest.FixtureRequest) -> Iterator[str]:
     if request.param == "ray":
@@ -82,6 +112,15 @@ def test_a_lost_worker_is_replaced_and_its_call_repeated(process_kind, tmp_path,
         assert "worker 2 of 2 was lost and is replaced" in caplog.text
         after = crew.run(engines.process_id)
         assert (after[0] == before[0], after[1] == before[1]) == (True, False)
+
+
+def test_the_item_of_a_killed_worker_is_done_by_its_replacement(process_kind, tmp_path) -> None:
+    items = [(number, str(tmp_path / "marker")) for number in range(8)]
+    with engine_of(process_kind, 2) as engine, engine.start(engines.part_of, NUMBERS) as crew:
+        found = list(crew.iter_items(engines.die_at, items))
+        assert crew.restarts == 1
+    assert sorted(number for number, _ in found) == list(range(8))
+    assert len({process for _, process in found}) in (2, 3)
 
 
 def test_one_that_is_lost_again_and_again_is_one_error(process_kind) -> None:
@@ -114,6 +153,30 @@ def test_a_source_that_cannot_travel_is_refused(process_kind) -> None:
         engine.start(engines.part_of, threading.Lock())
 
 
+def test_processes_end_when_the_one_that_started_them_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "start.py"
+    script.write_text(
+        "import sys, time\n"
+        "from ltstore.engine import LocalEngine\n"
+        "from support import engines\n"
+        "if __name__ == '__main__':\n"
+        "    crew = LocalEngine(2, 'processes').start(engines.part_of, [1, 2])\n"
+        "    print(*crew.run(engines.process_id), flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, env=environment, text=True
+    ) as caller:
+        workers = [int(word) for word in caller.stdout.readline().split()]
+        assert all(map(is_alive, workers))
+        caller.kill()
+    deadline = time.monotonic() + 30
+    while any(map(is_alive, workers)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(is_alive, workers))
+
+
 def test_kinds_and_numbers_are_checked() -> None:
     with pytest.raises(ConfigError, match="threads or processes, found 'fibres'"):
         LocalEngine(2, "fibres")
@@ -140,3 +203,20 @@ def test_a_worker_that_nothing_can_hold_is_one_error() -> None:
             pytest.raises(WorkerLostError, match="did not start in 1 seconds"),
         ):
             crew.run(engines.product_sum, 1)
+
+
+@pytest.mark.parametrize(
+    "cluster, resources, expected",
+    [
+        ({"CPU": 16.0, "GPU": 4.0}, None, (4, 4, True)),
+        ({"CPU": 16.0, "GPU": 4.0}, {"CPU": 2.0}, (4, 2, True)),
+        ({"CPU": 3.0, "GPU": 4.0}, None, (3, 1, True)),
+        ({"CPU": 16.0}, None, (16, 1, False)),
+    ],
+    ids=["a share of the CPUs each", "as asked", "as many as find a CPU", "none there"],
+)
+def test_a_gpu_for_every_worker(monkeypatch: pytest.MonkeyPatch, cluster, resources, expected) -> None:
+    ray = SimpleNamespace(cluster_resources=lambda: cluster, __version__="0")
+    monkeypatch.setattr("ltstore.engine.ray_cluster._connect", lambda *_: (ray, False))
+    engine = RayEngine("auto", resources=resources, use_gpus=True)
+    assert (engine.n_workers, engine.worker_cores, engine.has_gpus) == expected

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
@@ -69,6 +71,34 @@ def die_if_first(state: list[int], marker: str) -> int:
         Path(marker).touch()
         os._exit(7)
     return sum(state)
+
+
+def die_at(state: list[int], item: tuple[int, str]) -> tuple[int, int]:
+    """End the worker's process at number 3, the first time; returns the number and the process."""
+    number, marker = item
+    if number == 3 and not Path(marker).exists():
+        Path(marker).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number, os.getpid()
+
+
+def refuse_at(state: list[int], item: int) -> int:
+    """Refuse number 3, and remember the others."""
+    if item == 3:
+        raise DataError("number 3 is refused")
+    state.append(item)
+    return item
+
+
+def wait_for(state: list[int], item: tuple[int, Path]) -> int:
+    """Number 0 ends when number 4 has: whoever is free goes on."""
+    number, marker = item
+    deadline = time.monotonic() + 60
+    while number == 0 and not marker.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if number == 4:
+        marker.touch()
+    return number
 
 
 def die(state: list[int]) -> None:

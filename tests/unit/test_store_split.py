@@ -376,7 +376,7 @@ def test_a_status_of_a_later_version_is_a_row_without_an_embedding(
         OK = 0
         FADED = 77
 
-    monkeypatch.setattr("ltstore.store.writer.RowStatus", Later)
+    monkeypatch.setattr("ltstore.store.shard_writer.RowStatus", Later)
     X = np.ones((3, 5), np.float32)
     with begin(new_store(tmp_path / "s"), 3) as writer:
         writer.write_shard(0, **one_shard(X, status=[0, 77, 0]))
