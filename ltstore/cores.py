@@ -1,8 +1,9 @@
-"""How many CPU cores this process may use, and how many threads it starts."""
+"""How many CPU cores this process may use, and how many threads it starts; which GPUs it may use."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from ltstore.errors import ConfigError
 
@@ -12,6 +13,15 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def available_gpus() -> list[str]:
+    """Return the NVIDIA GPUs this process may use, as CUDA_VISIBLE_DEVICES names them where it is set."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name for word in visible.split(",") if (name := word.strip()) and name != "-1"]
+    numbers = [entry.name.removeprefix("nvidia") for entry in Path("/dev").glob("nvidia[0-9]*")]
+    return sorted(filter(str.isdigit, numbers), key=int)
 
 
 def resolve_n_workers(n_workers: int | str) -> int:

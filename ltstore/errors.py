@@ -4,6 +4,8 @@ A message says what was expected, what was found, where (path, array, chunk, cla
 in one line, because the command line prints it as it is.
 """
 
+from __future__ import annotations
+
 
 class LtstoreError(Exception):
     """Base of every error that ltstore raises on purpose."""
@@ -42,6 +44,9 @@ class ImageError(LtstoreError, ValueError):
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
+
+    def __reduce__(self) -> tuple[type[ImageError], tuple[str, int]]:
+        return type(self), (str(self), self.status)  # it may be raised in another process
 
 
 class StoreNotFoundError(LtstoreError, FileNotFoundError):

@@ -65,12 +65,19 @@ def open_encoder(
         if device not in ("auto", "cpu"):
             raise ConfigError(f"encoder pixels runs on the CPU, found device {device!r}")
         return pixel_encoder(spec, source)
+    opened = {"spec": spec, "features": features, "options": options, "config": config}
     if not name:
         raise ConfigError(f"encoder {spec!r} names no {'file' if family == 'onnx' else 'architecture'}")
     if family == "onnx":
         from ltstore.encode.onnx_file import onnx_encoder
 
-        return onnx_encoder(name, device=device, options=options, config=config)
+        return _remembering(onnx_encoder(name, device=device, options=options, config=config), opened)
     from ltstore.encode.open_clip_model import open_clip_encoder
 
-    return open_clip_encoder(name, device=device, features=features, options=options)
+    return _remembering(open_clip_encoder(name, device=device, features=features, options=options), opened)
+
+
+def _remembering(encoder: Any, opened: Mapping[str, Any]) -> Encoder:
+    """Return the encoder with what opens it again elsewhere, as attribute `opened`; see `ltstore.encode.workers`."""
+    encoder.opened = opened
+    return encoder  # type: ignore[no-any-return]

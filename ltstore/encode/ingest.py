@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
 from ltstore.cores import check_positive, resolve_n_workers
-from ltstore.encode.pipeline import (
-    STAGES,
-    EncodedBatch,
-    batch_spans,
-    encoded_spans,
-    resolve_batch_size,
-)
+from ltstore.encode.pipeline import STAGES, resolve_batch_size
 from ltstore.encode.pixels import NativePixels
-from ltstore.errors import ConfigError
-from ltstore.sources import LabelledSource, check_present, none_there, relabelled
+from ltstore.encode.shards import EncodedShard, encoded_shards
+from ltstore.encode.workers import write_shared
+from ltstore.engine import Engine
+from ltstore.errors import ConfigError, PlanMismatchError
+from ltstore.sources import check_present, ordered, relabelled
 from ltstore.storage import Place, open_location
-from ltstore.store import SplitWriter, is_store, open_or_create_store, open_store
+from ltstore.store import SplitWriter, Store, is_store, open_or_create_store, open_store
 from ltstore.store.format import DTYPES, RESERVED_NAMES, validate_name
-from ltstore.types import Encoder, ImageSource, Progress, RowStatus, no_progress
-
-"""Most memory that the float32 rows of a shard of "auto" size take."""
-_MOST_MISSING_BY_CHANCE = 64
-"""A last shard of fewer rows may lack them all without anything being wrong with the rest."""
+from ltstore.types import Encoder, ImageSource, Progress, no_progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +46,9 @@ class IngestReport:
     shares : dict of str to float
         Of the working time of all threads, the share of "read", "decode" (with preprocessing), "encode", "write".
     batch_size, n_workers : int
-        As resolved.
+        As resolved; `n_workers` are the threads that decode, of each worker where there is an engine.
+    engine : dict
+        Kind and size of the engine, and "restarts", how many of its workers were lost; empty without one.
     """
 
     store: str
@@ -75,6 +67,7 @@ class IngestReport:
     shares: dict[str, float]
     batch_size: int
     n_workers: int
+    engine: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain dict."""
@@ -93,7 +86,10 @@ def ingest(
     rows_per_shard: int | str = "auto",
     class_names: Sequence[str] | None = None,
     append: bool = False,
+    order: str = "source",
+    seed: int = 0,
     source_record: Mapping[str, Any] | None = None,
+    engine: Engine | None = None,
     progress: Progress = no_progress,
 ) -> IngestReport:
     """Encode a source into a split; the same call again takes up what a stopped one left.
@@ -108,15 +104,25 @@ def ingest(
         Created where there is nothing.
     split : str
     batch_size, n_workers : int or "auto"
-        As in `iter_encoded`. Batches never cross a shard, so a resumed run forms the same ones.
+        As in `iter_encoded`. Batches never cross a shard, so a resumed run forms the same ones. With an engine,
+        `n_workers` is of each worker, and "auto" one thread for each of its cores.
     dtype, rows_per_shard, append
         As in `ltstore.store.Store.begin_split`.
     class_names : sequence of str, optional
         Classes of a new store; default the source's. An existing store must have these.
+    order : {"source", "shuffled"}
+        Rows as the source has them, or in a random order that is kept with the split: see
+        `ltstore.sources.ShuffledSource`. Keys lead back to the source in both.
+    seed : int
+        Of the random order.
     source_record : mapping, optional
         What opens the source again (`ltstore.sources.source_record`): kept in the split's settings, for a repair.
+    engine : Engine, optional
+        Workers that encode and write a shard at a time, each with an encoder of its own, while this process holds the
+        lock and records what they wrote; the same bytes as without. A worker that is lost is replaced, and its shard
+        done again. Source and store must be there for all of them under the same path or URL.
     progress : callable
-        Called after every batch, and with 0 rows after a shard has been written.
+        Called after every batch, and with 0 rows after a shard has been written; with an engine, after every shard.
 
     Raises
     ------
@@ -127,20 +133,25 @@ def ingest(
     SourceError
         Not one image of the source, or of a whole shard, is there (a wrong root, a lost disk): nothing is written
         of them, and the same call goes on once they are back.
-    PlanMismatchError, StoreBusyError, StoreWriteError
+    PlanMismatchError
+        The split was begun, or has these rows already, in another order; otherwise as in `ltstore.store`.
+    StoreBusyError, StoreWriteError
         As in `ltstore.store`.
+    WorkerLostError
+        A worker of the engine was lost more often than it is replaced.
 
     Notes
     -----
-    Memory: two shards of float32 rows, with "auto" at most 256 MiB each, and three batches of inputs. An error or
-    Ctrl-C leaves whole shards.
+    Memory: two shards of float32 rows, with "auto" at most 256 MiB each, and three batches of inputs; of a worker, one
+    shard. An error or Ctrl-C leaves whole shards; workers end the shards that they are at before.
     """
     began = time.perf_counter()
     # before anything is created
-    n_threads = resolve_n_workers(n_workers)
+    n_threads = engine.worker_cores if engine and n_workers == "auto" else resolve_n_workers(n_workers)
     if batch_size != "auto":
         check_positive(batch_size, "batch_size")
     _check_split(split, dtype)
+    arranged = ordered(source, order, seed)
     path = open_location(store_path)
     existing = open_store(path) if is_store(path) else None
     if existing is not None and class_names is not None and tuple(class_names) != existing.class_names:
@@ -151,12 +162,24 @@ def ingest(
     names = (
         existing.class_names if existing else tuple(source.class_names if class_names is None else class_names)
     )
-    rows = relabelled(source, names)
+    rows = relabelled(arranged, names)
     store = open_or_create_store(path, encoder=encoder.identity, class_names=names)
     if store.class_names != names:  # made by another process in this moment
-        rows = relabelled(source, store.class_names)
+        rows = relabelled(arranged, store.class_names)
+    shuffling: dict[str, Any] = {}
+    if order != "source":
+        in_source_order = relabelled(source, store.class_names).digest
+        shuffling = {"order": order, "seed": seed, "source_order_digest": in_source_order}
+    if append:
+        _check_order_there(store, split, rows.digest, shuffling)
     n_batch = resolve_batch_size(batch_size, encoder)
     seconds = dict.fromkeys(STAGES, 0.0)
+
+    def note(n_rows: int, spent: Mapping[str, float]) -> None:
+        for stage, value in spent.items():
+            seconds[stage] += value
+        progress(n_rows, spent)
+
     with store.begin_split(
         split,
         n_rows=rows.n_samples,
@@ -165,6 +188,7 @@ def ingest(
         rows_per_shard=rows_per_shard,
         settings={
             "encoder_spec": encoder.spec,
+            **shuffling,
             **({} if source_record is None else {"source": dict(source_record)}),
         },
         append=append,
@@ -172,7 +196,11 @@ def ingest(
         pending = writer.pending
         n_shards = writer.plan.n_shards
         n_encoded = sum(stop - start for start, stop in map(writer.plan.shard_range, pending))
-        _write_pending(rows, encoder, writer, n_batch, n_threads, seconds, progress)
+        done_by: dict[str, Any] = {}
+        if engine is None:
+            _write_pending(rows, encoder, writer, n_batch, n_threads, note)
+        else:
+            done_by = write_shared(engine, rows, encoder, writer, n_batch, n_threads, note)
         written = writer.finish().generation_at(writer.location)
     failures = written.failures()
     wall, work = time.perf_counter() - began, sum(seconds.values())
@@ -193,24 +221,8 @@ def ingest(
         shares={stage: spent / work if work else 0.0 for stage, spent in seconds.items()},
         batch_size=n_batch,
         n_workers=n_threads,
+        engine=done_by,
     )
-
-
-class _Shard:
-    """The rows of one shard, gathered batch by batch."""
-
-    def __init__(self, number: int, start: int, stop: int, n_features: int) -> None:
-        self.number, self.start, self.stop = number, start, stop
-        self.X = np.empty((stop - start, n_features), np.float32)
-        self.status = np.empty(stop - start, np.uint8)
-        self.errors: list[str | None] = []
-        self.timings: Counter[str] = Counter()
-
-    def add(self, batch: EncodedBatch) -> None:
-        at = slice(batch.start - self.start, batch.start - self.start + len(batch.X))
-        self.X[at], self.status[at] = batch.X, batch.status
-        self.errors += batch.errors
-        self.timings.update(batch.seconds)
 
 
 def _write_pending(
@@ -219,67 +231,21 @@ def _write_pending(
     writer: SplitWriter,
     batch_size: int,
     n_workers: int,
-    seconds: dict[str, float],
-    progress: Progress,
+    note: Progress,
 ) -> None:
-    def write(shard: _Shard) -> float:
+    def write(shard: EncodedShard) -> float:
         began = time.perf_counter()
-        writer.write_shard(
-            shard.number,
-            embeddings=shard.X,
-            labels=source.labels[shard.start : shard.stop],
-            status=shard.status,
-            keys=[source.key(i) for i in range(shard.start, shard.stop)],
-            errors=shard.errors,
-            timings=shard.timings,
-        )
+        writer.write_shard(shard.number, **shard.columns(source))
         return time.perf_counter() - began
-
-    def written(running: Future[float]) -> None:
-        spent = running.result()
-        seconds["write"] += spent
-        progress(0, {"write": spent})
-
-    knows_missing = isinstance(source, LabelledSource) and source.knows_missing
-
-    def note(rows: int, spent: Any) -> None:
-        for stage, value in spent.items():
-            seconds[stage] += value
-        progress(rows, spent)
 
     running: Future[float] | None = None
     with ThreadPoolExecutor(1, thread_name_prefix="ltstore-write") as pool:
-        for shard in _shards(source, encoder, writer, batch_size, n_workers, note):
+        for shard in encoded_shards(source, encoder, writer.plan, writer.pending, batch_size, n_workers, note):
             if running is not None:
-                written(running)
-            by_chance = shard.stop - shard.start < _MOST_MISSING_BY_CHANCE and writer.plan.n_shards > 1
-            if (shard.status == RowStatus.MISSING).all() and not (by_chance or knows_missing):
-                raise none_there(source, shard.start, shard.stop)
+                note(0, {"write": running.result()})
             running = pool.submit(write, shard)
         if running is not None:
-            written(running)
-
-
-def _shards(
-    source: ImageSource,
-    encoder: Encoder,
-    writer: SplitWriter,
-    batch_size: int,
-    n_workers: int,
-    progress: Progress,
-) -> Iterator[_Shard]:
-    """Yield each pending shard, encoded; one stream of batches, so decoding runs on across shards."""
-    ranges = [(shard, *writer.plan.shard_range(shard)) for shard in writer.pending]
-    spans = [span for _, start, stop in ranges for span in batch_spans(start, stop, batch_size)]
-    batches = encoded_spans(source, encoder, spans, n_workers, progress)
-    try:
-        for number, start, stop in ranges:
-            shard = _Shard(number, start, stop, encoder.identity.n_features)
-            for _ in batch_spans(start, stop, batch_size):
-                shard.add(next(batches))
-            yield shard
-    finally:
-        batches.close()
+            note(0, {"write": running.result()})
 
 
 def _check_split(split: str, dtype: str) -> None:
@@ -288,3 +254,16 @@ def _check_split(split: str, dtype: str) -> None:
         raise ConfigError(f"a split cannot be named {split!r}: the store keeps its artefacts there")
     if dtype not in ("auto", *DTYPES):
         raise ConfigError(f"dtype must be auto or one of {', '.join(DTYPES)}, found {dtype!r}")
+
+
+def _check_order_there(store: Store, split: str, digest: str, shuffling: Mapping[str, Any]) -> None:
+    """Raise PlanMismatchError where the split has the rows already in another order: they would be added once more."""
+    source_order_digest = shuffling.get("source_order_digest", digest)
+    for generation in store.split(split, allow_incomplete=True).generations if split in store.splits else ():
+        record = generation.record
+        there = record.settings.get("source_order_digest", record.source_digest)
+        if there == source_order_digest and record.source_digest != digest:
+            how = f"order {record.settings.get('order', 'source')}, seed {record.settings.get('seed', 'none')}"
+            raise PlanMismatchError(
+                f"{split} has these rows already ({how}): leave them out, or name that order"
+            )

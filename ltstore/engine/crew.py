@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager
 from queue import SimpleQueue
@@ -158,11 +158,12 @@ class Crew:
                     raise
                 yield found
 
-    def iter_items(self, task: Task, items: Iterable[Any]) -> Iterator[Any]:
+    def iter_items(self, task: Task, items: Iterable[Any]) -> Generator[Any, None, None]:
         """Yield ``task(state, item)`` of every item as it ends, in any order: a worker that is free takes the next.
 
         For items that do not depend on who does them. A worker that is lost is replaced as in `run`, and its item
-        alone is done again. What a task raises is raised here once the items at work have ended; no other is begun.
+        alone is done again. What a task raises is raised here once the items at work have ended; no other is begun, and
+        so it is when the iteration is closed.
         """
         free: SimpleQueue[int] = SimpleQueue()
         for number in range(self.n_workers):

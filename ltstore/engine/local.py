@@ -7,11 +7,12 @@ import os
 import pickle
 import signal
 import threading
+from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Self
 
-from ltstore.cores import available_cores, resolve_n_workers
+from ltstore.cores import available_cores, available_gpus, resolve_n_workers
 from ltstore.engine.crew import Crew, LostError, Make, Task
 from ltstore.errors import ConfigError
 
@@ -26,15 +27,18 @@ class LocalEngine:
     Parameters
     ----------
     n_workers : int or "auto"
-        "auto" is one a core.
+        "auto" is one a core, or a GPU where they use them.
     kind : {"threads", "processes"}
         Threads share everything and start at once; they overlap in what releases the GIL, which products and compiled
         kernels do. A process has its own copy of the source and takes seconds to start; it can die alone.
 
+    use_gpus : bool
+        Where the machine has GPUs, a process sees one of them alone, the next process the next one.
+
     Raises
     ------
     ConfigError
-        No such kind, or number.
+        No such kind, or number; or threads, which see all that this process does, are to have GPUs of their own.
 
     Notes
     -----
@@ -42,13 +46,20 @@ class LocalEngine:
     """
 
     shares_memory = True
-    has_gpus = False
 
-    def __init__(self, n_workers: int | str = "auto", kind: str = "threads") -> None:
+    def __init__(self, n_workers: int | str = "auto", kind: str = "threads", *, use_gpus: bool = False) -> None:
         if kind not in KINDS:
             raise ConfigError(f"local workers are {' or '.join(KINDS)}, found {kind!r}")
-        self.n_workers = resolve_n_workers(n_workers)
+        if use_gpus and kind == "threads":
+            raise ConfigError("threads share the GPUs of their process: use processes to give each its own")
+        self._gpus = available_gpus() if use_gpus else []
+        self.n_workers = len(self._gpus) if n_workers == "auto" and self._gpus else resolve_n_workers(n_workers)
         self.kind = kind
+
+    @property
+    def has_gpus(self) -> bool:
+        """Whether each worker sees a GPU of its own; several share one where there are more workers."""
+        return bool(self._gpus)
 
     @property
     def worker_cores(self) -> int:
@@ -59,7 +70,7 @@ class LocalEngine:
         """Start workers; see `ltstore.engine.Engine`."""
         if self.kind == "threads":
             return Crew(_Threads(make, source, self.n_workers), self.n_workers)
-        return Crew(_Processes(make, source, self.n_workers), self.n_workers)
+        return Crew(_Processes(make, source, self.n_workers, self._gpus), self.n_workers)
 
     def describe(self) -> dict[str, Any]:
         """Return its kind and size."""
@@ -137,15 +148,17 @@ class _ThreadWorker:
 class _Processes:
     """Workers that are processes; see `Staff`."""
 
-    def __init__(self, make: Make, source: Any, n_workers: int) -> None:
+    def __init__(self, make: Make, source: Any, n_workers: int, gpus: Sequence[str]) -> None:
         try:
             self._sent = pickle.dumps((make, source), protocol=pickle.HIGHEST_PROTOCOL)
         except (pickle.PicklingError, TypeError, AttributeError) as err:
             raise ConfigError(f"what workers need cannot be sent to a process ({err}): use threads") from err
         self._n_workers = n_workers
+        self._gpus = gpus
 
     def hire(self, number: int) -> _ProcessWorker:
-        return _ProcessWorker(self._sent, number, self._n_workers)
+        gpu = self._gpus[number % len(self._gpus)] if self._gpus else None
+        return _ProcessWorker(self._sent, number, self._n_workers, gpu)
 
     def pack(self, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         return arguments
@@ -155,9 +168,9 @@ class _Processes:
 
 
 class _ProcessWorker:
-    def __init__(self, sent: bytes, number: int, n_workers: int) -> None:
+    def __init__(self, sent: bytes, number: int, n_workers: int, gpu: str | None) -> None:
         self._pool = ProcessPoolExecutor(
-            1, multiprocessing.get_context("spawn"), _begin, (sent, number, n_workers)
+            1, multiprocessing.get_context("spawn"), _begin, (sent, number, n_workers, gpu)
         )
 
     def submit(self, task: Task, arguments: tuple[Any, ...]) -> _ProcessCall:
@@ -186,13 +199,20 @@ class _ProcessCall:
 _kept: list[Keeping] = []  # of a worker process: its one
 
 
-def _begin(sent: bytes, number: int, n_workers: int) -> None:
+def _begin(sent: bytes, number: int, n_workers: int, gpu: str | None) -> None:
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # Ctrl-C is for the process that started this one, which ends it
     threading.Thread(target=_end_with_parent, name="ltstore-parent", daemon=True).start()
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # before anything here starts CUDA
+    _kept.append(Keeping(_unpacked, sent, number, n_workers))
+
+
+def _unpacked(sent: bytes, number: int, n_workers: int) -> Any:
+    """Make the state of what was sent: at the first call, so that what cannot be read is an error of that call."""
     make, source = pickle.loads(sent)  # noqa: S301 - from the process that started this one
-    _kept.append(Keeping(make, source, number, n_workers))
+    return make(source, number, n_workers)
 
 
 def _end_with_parent() -> None:

@@ -19,10 +19,12 @@ from ltstore.sources.opening import open_source
 from ltstore.sources.parquet import ParquetSource
 from ltstore.sources.presence import check_present, none_there
 from ltstore.sources.record import moved_record, open_recorded, source_record
+from ltstore.sources.shuffled import ORDERS, ShuffledSource, ordered
 from ltstore.sources.tars import TarSource
 from ltstore.sources.views import RelabelledSource, SelectedSource, read_indices, relabelled
 
 __all__ = [
+    "ORDERS",
     "AnnotationSource",
     "CifarSource",
     "DigitsSource",
@@ -34,6 +36,7 @@ __all__ = [
     "ParquetSource",
     "RelabelledSource",
     "SelectedSource",
+    "ShuffledSource",
     "TarSource",
     "check_present",
     "decode_image",
@@ -42,6 +45,7 @@ __all__ = [
     "none_there",
     "open_recorded",
     "open_source",
+    "ordered",
     "read_class_names",
     "read_file",
     "read_indices",

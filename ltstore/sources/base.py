@@ -6,6 +6,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,6 +20,21 @@ from ltstore.types import UNLABELLED, ByteArray, IntArray
 
 Fetched = bytes | ByteArray | Image.Image
 """What a row is before it is decoded: a file's bytes, an (H, W) or (H, W, 3) array, or already an image."""
+
+
+class Parts(NamedTuple):
+    """What a source is best read in the order of.
+
+    Attributes
+    ----------
+    starts : (n_parts + 1,) int64
+        The first row of each part, and N.
+    at_once : int
+        Parts that may be read from at the same time.
+    """
+
+    starts: IntArray
+    at_once: int = 1
 
 
 class LabelledSource(ABC):
@@ -97,6 +113,11 @@ class LabelledSource(ABC):
     def is_present(self, positions: IntArray) -> bool:
         """Tell whether any of the rows at `positions` is there, as far as that shows without reading it."""
         return True
+
+    @property
+    def parts(self) -> Parts:
+        """What the rows are best read in the order of; default one part, whose rows may be read in any order."""
+        return Parts(np.array([0, self.n_samples]))
 
     @property
     def knows_missing(self) -> bool:

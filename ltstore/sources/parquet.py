@@ -16,7 +16,7 @@ import numpy as np
 
 from ltstore.cores import resolve_n_workers
 from ltstore.errors import ImageError, SourceError
-from ltstore.sources.base import LabelledSource
+from ltstore.sources.base import LabelledSource, Parts
 from ltstore.sources.decode import file_size
 from ltstore.sources.keys import key_of
 from ltstore.sources.labels import LABEL_COLUMNS, choose_column, resolve_labels
@@ -29,6 +29,7 @@ IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "image_bytes", "b
 _SPLIT = re.compile(r"(train|validation|valid|val|test)[-_.]")
 _LARGEST_GROUP_BYTES = 1 << 32
 _HELD_BYTES = 1 << 29
+_MIXED_BYTES = 1 << 28  # part of every shuffled order: changing it makes other orders of the same seeds
 
 
 class ParquetSource(LabelledSource):
@@ -106,6 +107,12 @@ class ParquetSource(LabelledSource):
         super().__init__(keys, labels, names)
         self._lock = Lock()
         self._held: dict[int, Future[Any]] = {}
+
+    @property
+    def parts(self) -> Parts:
+        """The row groups, as many at once as fit into half of what is held."""
+        largest = int(self._groups[:, 3].max())
+        return Parts(np.array(self._starts), max(1, _MIXED_BYTES // max(largest, 1)))
 
     @property
     def knows_missing(self) -> bool:

@@ -108,6 +108,11 @@ class PartKeys(LazyTexts):
         """N."""
         return self._starts[-1]
 
+    @property
+    def starts(self) -> list[int]:
+        """The first row of each part, and N."""
+        return self._starts
+
     def part(self, position: int) -> int:
         """Return which part a row lies in."""
         return bisect.bisect_right(self._starts, position) - 1

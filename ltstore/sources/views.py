@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ltstore.errors import ConfigError, LabelError, SourceError, SourceNotFoundError
-from ltstore.sources.base import Fetched, LabelledSource, check_unique
+from ltstore.sources.base import Fetched, LabelledSource, Parts, check_unique
 from ltstore.sources.texts import LazyTexts
 from ltstore.types import UNLABELLED, ImageSource, IntArray
 
@@ -25,7 +25,9 @@ class SelectedSource(LabelledSource):
     ----------
     source : ImageSource
     positions : (n,) ints
-        0..N-1 of `source`; at least one. Copied.
+        0..N-1 of `source`; at least one.
+    copy : bool
+        Keep a copy of the positions; without, int64 ones are kept as they are, and must not be modified.
 
     Raises
     ------
@@ -33,9 +35,9 @@ class SelectedSource(LabelledSource):
         No positions, or one outside the source.
     """
 
-    def __init__(self, source: ImageSource, positions: ArrayLike) -> None:
+    def __init__(self, source: ImageSource, positions: ArrayLike, *, copy: bool = True) -> None:
         self._source = source
-        self._positions = _checked_positions(positions, source.n_samples)
+        self._positions = _checked_positions(positions, source.n_samples, copy=copy)
         super().__init__(_KeysOf(source, self._positions), source.labels[self._positions], source.class_names)
 
     def content(self, positions: IntArray) -> bytes:
@@ -47,6 +49,14 @@ class SelectedSource(LabelledSource):
         return not isinstance(self._source, LabelledSource) or self._source.is_present(
             self._positions[positions]
         )
+
+    @property
+    def parts(self) -> Parts:
+        """Those of the other source where rows are in its order, else one."""
+        if (self._positions[1:] < self._positions[:-1]).any():
+            return super().parts
+        starts, at_once = parts_of(self._source)
+        return Parts(np.searchsorted(self._positions, starts), at_once)
 
     @property
     def knows_missing(self) -> bool:
@@ -99,6 +109,11 @@ class RelabelledSource(LabelledSource):
     def is_present(self, positions: IntArray) -> bool:
         """Ask the other source."""
         return not isinstance(self._source, LabelledSource) or self._source.is_present(positions)
+
+    @property
+    def parts(self) -> Parts:
+        """Those of the other source."""
+        return parts_of(self._source)
 
     @property
     def knows_missing(self) -> bool:
@@ -172,6 +187,11 @@ def relabelled(source: ImageSource, class_names: Sequence[str]) -> ImageSource:
     return source if source.class_names == tuple(class_names) else RelabelledSource(source, class_names)
 
 
+def parts_of(source: ImageSource) -> Parts:
+    """Return what a source is best read in the order of; see `LabelledSource.parts`."""
+    return source.parts if isinstance(source, LabelledSource) else Parts(np.array([0, source.n_samples]))
+
+
 def _fetched(source: ImageSource, position: int) -> Fetched:
     return source.fetch(position) if isinstance(source, LabelledSource) else source.read(position)
 
@@ -184,13 +204,13 @@ def _place(source: ImageSource, position: int) -> str:
     return source.place(position) if isinstance(source, LabelledSource) else source.key(position)
 
 
-def _checked_positions(positions: ArrayLike, n_samples: int) -> IntArray:
+def _checked_positions(positions: ArrayLike, n_samples: int, *, copy: bool) -> IntArray:
     chosen = np.asarray(positions)
     if chosen.ndim != 1 or chosen.dtype.kind not in "iu" or not len(chosen):
         raise ConfigError(
             f"indices must be one non-empty row of integers, found shape {chosen.shape} of {chosen.dtype}"
         )
-    chosen = chosen.astype(np.int64)
+    chosen = chosen.astype(np.int64, copy=copy)
     bad = np.flatnonzero((chosen < 0) | (chosen >= n_samples))
     if len(bad):
         raise ConfigError(

@@ -177,6 +177,13 @@ def test_processes_end_when_the_one_that_started_them_is_killed(tmp_path: Path) 
     assert not any(map(is_alive, workers))
 
 
+def test_what_was_sent_and_cannot_be_read_is_no_lost_worker(process_kind) -> None:
+    with engine_of(process_kind, 1) as engine, engine.start(engines.part_of, engines.Unreadable()) as crew:
+        with pytest.raises((DataError, BackendUnavailableError), match="those that were sent"):
+            crew.run(engines.product_sum, 1)
+        assert crew.restarts == 0
+
+
 def test_kinds_and_numbers_are_checked() -> None:
     with pytest.raises(ConfigError, match="threads or processes, found 'fibres'"):
         LocalEngine(2, "fibres")

@@ -22,6 +22,7 @@ from ltstore.sources import (
     ParquetSource,
     RelabelledSource,
     SelectedSource,
+    ShuffledSource,
     TarSource,
 )
 from ltstore.types import ImageSource, RowStatus
@@ -81,6 +82,7 @@ SOURCES: dict[str, Callable[[Path], ImageSource]] = {
     "manifest": manifest,
     "annotations": annotations,
     "selected": lambda path: SelectedSource(folder(path), [4, 0, 0]),
+    "shuffled": lambda path: ShuffledSource(folder(path), 1),
     "relabelled": lambda path: RelabelledSource(folder(path), ["z", "b", "a"]),
 }
 

@@ -46,6 +46,13 @@ def ray_cluster() -> Iterator[None]:
             yield
 
 
+class Unreadable:
+    """Can be sent, and not be read."""
+
+    def __reduce__(self):
+        return refuse, (["those that were sent"],)
+
+
 def part_of(source: list[int], number: int, n_workers: int) -> list[int]:
     """Every n-th number, from this worker's on."""
     return source[number::n_workers]

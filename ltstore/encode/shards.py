@@ -1,0 +1,79 @@
+"""Encoded rows, gathered shard by shard."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ltstore.encode.pipeline import EncodedBatch, batch_spans, encoded_spans
+from ltstore.sources import LabelledSource, none_there
+from ltstore.store import ShardPlan
+from ltstore.types import Encoder, ImageSource, Progress, RowStatus
+
+_MOST_MISSING_BY_CHANCE = 64
+"""A last shard of fewer rows may lack them all without anything being wrong with the rest."""
+
+
+class EncodedShard:
+    """The rows of one shard, gathered batch by batch."""
+
+    def __init__(self, number: int, start: int, stop: int, n_features: int) -> None:
+        self.number, self.start, self.stop = number, start, stop
+        self.X = np.empty((stop - start, n_features), np.float32)
+        self.status = np.empty(stop - start, np.uint8)
+        self.errors: list[str | None] = []
+        self.timings: Counter[str] = Counter()
+
+    def add(self, batch: EncodedBatch) -> None:
+        """Take the batch that follows."""
+        at = slice(batch.start - self.start, batch.start - self.start + len(batch.X))
+        self.X[at], self.status[at] = batch.X, batch.status
+        self.errors += batch.errors
+        self.timings.update(batch.seconds)
+
+    def columns(self, source: ImageSource) -> dict[str, Any]:
+        """Return what `ltstore.store.ShardWriter.write` takes."""
+        return {
+            "embeddings": self.X,
+            "labels": source.labels[self.start : self.stop],
+            "status": self.status,
+            "keys": [source.key(i) for i in range(self.start, self.stop)],
+            "errors": self.errors,
+            "timings": self.timings,
+        }
+
+
+def encoded_shards(
+    source: ImageSource,
+    encoder: Encoder,
+    plan: ShardPlan,
+    numbers: Sequence[int],
+    batch_size: int,
+    n_workers: int,
+    progress: Progress,
+) -> Iterator[EncodedShard]:
+    """Yield shards of a plan, encoded; one stream of batches, so decoding runs on across shards.
+
+    Raises
+    ------
+    SourceError
+        Not one image of a shard is there, and it is not a small last one.
+    """
+    knows_missing = isinstance(source, LabelledSource) and source.knows_missing
+    ranges = [(number, *plan.shard_range(number)) for number in numbers]
+    spans = [span for _, start, stop in ranges for span in batch_spans(start, stop, batch_size)]
+    batches = encoded_spans(source, encoder, spans, n_workers, progress)
+    try:
+        for number, start, stop in ranges:
+            shard = EncodedShard(number, start, stop, encoder.identity.n_features)
+            for _ in batch_spans(start, stop, batch_size):
+                shard.add(next(batches))
+            by_chance = stop - start < _MOST_MISSING_BY_CHANCE and plan.n_shards > 1
+            if (shard.status == RowStatus.MISSING).all() and not (by_chance or knows_missing):
+                raise none_there(source, start, stop)
+            yield shard
+    finally:
+        batches.close()
