@@ -8,6 +8,7 @@ whoever is free. Start reading at `Crew`, then `LocalEngine`, `RayEngine`.
 
 from ltstore.engine.crew import Crew, Engine, Make
 from ltstore.engine.local import LocalEngine
+from ltstore.engine.opening import ENGINES, open_engine
 from ltstore.engine.ray_cluster import RayEngine
 
-__all__ = ["Crew", "Engine", "LocalEngine", "Make", "RayEngine"]
+__all__ = ["ENGINES", "Crew", "Engine", "LocalEngine", "Make", "RayEngine", "open_engine"]

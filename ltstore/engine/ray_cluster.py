@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 import socket
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
+from pathlib import Path
 from typing import Any, Self
 
 from ltstore.cores import available_cores, resolve_n_workers
@@ -178,6 +180,8 @@ class _State:
 
             # Here, not when the actor is made: what cannot be read is an error of the call, and no lost worker.
             make, source = ray.get(self._source["reference"])
+            with suppress(OSError):  # relative paths mean what they mean to the caller, where that is there
+                os.chdir(self._source["directory"])
             self._keeping = Keeping(make, source, *self._number)
         with one_thread():
             return self._keeping.call(task, arguments)
@@ -214,7 +218,9 @@ class _Actors:
             ) from err
 
     def hire(self, number: int) -> _RayWorker:
-        actor = self._actor.remote({"reference": self._source}, number, self._n_workers)
+        actor = self._actor.remote(
+            {"reference": self._source, "directory": str(Path.cwd())}, number, self._n_workers
+        )
         return _RayWorker(self._ray, actor, self._start_seconds)
 
     def pack(self, arguments: tuple[Any, ...]) -> Any:

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ltstore.errors import ConfigError, DataError
+from ltstore.engine import Engine
+from ltstore.errors import ConfigError, DataError, SourceError
 from ltstore.sources.listing import read_class_names
 from ltstore.sources.record import source_record
 from ltstore.storage import Place, open_location
-from ltstore.store import SplitWriter, Store, is_store, open_or_create_store, open_store
+from ltstore.store import (
+    ShardPlan,
+    ShardWriter,
+    SplitWriter,
+    Store,
+    is_store,
+    open_or_create_store,
+    open_store,
+)
+from ltstore.store.format import CommitRecord
 from ltstore.transfer.columns import resolve_labels
 from ltstore.transfer.digest import source_digest
 from ltstore.transfer.layouts import Foreign, Wanted, open_foreign
@@ -57,6 +68,8 @@ class ImportReport:
     n_bytes : int
         Of embeddings, written in this run.
     seconds, bytes_per_second : float
+    engine : dict
+        Kind and size of the engine, and "restarts", how many of its workers were lost; empty without one.
     """
 
     store: str
@@ -85,6 +98,7 @@ class ImportReport:
     n_bytes: int
     seconds: float
     bytes_per_second: float
+    engine: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain dict."""
@@ -109,6 +123,7 @@ def import_embeddings(
     dtype: str = "auto",
     rows_per_shard: int | str = "auto",
     append: bool = False,
+    engine: Engine | None = None,
     progress: Progress = no_progress,
 ) -> ImportReport:
     """Import embeddings into a split; the same call again takes up what a stopped one left.
@@ -137,6 +152,9 @@ def import_embeddings(
         "auto" keeps float16 and float32, and stores float64 as float32.
     rows_per_shard, append
         As in `ltstore.store.Store.begin_split`.
+    engine : Engine, optional
+        Workers that read and write a shard at a time, while this process records them; the same bytes as without. They
+        must see source and store under the same path or URL.
     progress : callable
         Called after every shard.
 
@@ -156,16 +174,24 @@ def import_embeddings(
         The split was begun from other files or with other settings.
     ConfigError, StoreBusyError, StoreWriteError
         As in `ltstore.store`.
+    WorkerLostError
+        A worker of the engine was lost more often than it is replaced.
 
     Notes
     -----
     Rows with NaN, infinity, or a magnitude that the dtype does not hold keep their place as failed rows.
     Memory: labels, keys, and at most five shards; `.npy` and plain `.npz` are written straight from the mapped file.
+    Workers have labels, keys and a shard each; a compressed `.npz` is decompressed from its beginning for each shard.
     """
     began = time.perf_counter()
-    found = _open(
-        source, format, array=array, labels=labels, keys=keys, label_array=label_array, key_array=key_array
-    )
+    how: dict[str, Any] = {
+        "array": array,
+        "labels": labels,
+        "keys": keys,
+        "label_array": label_array,
+        "key_array": key_array,
+    }
+    found = _open(source, format, **how)
     path = open_location(store_path)
     existing = open_store(path) if is_store(path) else None
     y, names = _labels(found, existing, class_names)
@@ -189,21 +215,18 @@ def import_embeddings(
         rows_per_shard=rows_per_shard,
         settings={
             "import": {"format": found.format, "array": found.array},
-            "source": source_record(
-                Path(source).absolute(),
-                format=found.format,
-                array=array,
-                labels=labels,
-                keys=keys,
-                label_array=label_array,
-                key_array=key_array,
-            ),
+            "source": source_record(Path(source).absolute(), format=found.format, **how),
         },
         append=append,
     ) as writer:
         plan, pending = writer.plan, writer.pending
         n_written = sum(stop - start for start, stop in map(plan.shard_range, pending))
-        _write_pending(found, y, writer, progress)
+        done_by: dict[str, Any] = {}
+        if engine is None:
+            _write_pending(found, y, writer, progress)
+        else:
+            opened = {"source": Path(source).absolute(), "layout": found.format, **how}
+            done_by = _write_shared(engine, _Sent(opened, y, digest, writer.shards, plan), writer, progress)
         written = writer.finish().generation_at(writer.location)
     seconds = time.perf_counter() - began
     n_bytes = n_written * found.rows.n_features * np.dtype(stored).itemsize
@@ -235,6 +258,7 @@ def import_embeddings(
         n_bytes=n_bytes,
         seconds=seconds,
         bytes_per_second=n_bytes / seconds,
+        engine=done_by,
     )
 
 
@@ -335,31 +359,84 @@ def _write_pending(found: Foreign, labels: IntArray, writer: SplitWriter, progre
     """Read shards in order in this thread, which streamed parts need; write them in others."""
     plan = writer.plan
 
-    def write(shard: int, start: int, stop: int, X: NDArray[Any], spent: float) -> tuple[int, dict[str, float]]:
+    def write(shard: int, X: NDArray[Any], spent: float) -> tuple[int, dict[str, float]]:
         began = time.perf_counter()
-        writer.write_shard(
-            shard,
-            embeddings=X,
-            labels=labels[start:stop],
-            status=np.zeros(stop - start, np.uint8),
-            keys=_keys(found, start, stop),
-            errors=[None] * (stop - start),
-            timings={"read": spent},
-        )
-        return stop - start, {"read": spent, "write": time.perf_counter() - began}
+        writer.write_shard(shard, **_columns(found, labels, *plan.shard_range(shard), X, spent))
+        return len(X), {"read": spent, "write": time.perf_counter() - began}
 
     running: deque[Future[tuple[int, dict[str, float]]]] = deque()
     with ThreadPoolExecutor(_WRITERS, thread_name_prefix="ltstore-import") as pool:
         for shard in writer.pending:
-            start, stop = plan.shard_range(shard)
             began = time.perf_counter()
-            X = found.rows.read(start, stop)
-            running.append(pool.submit(write, shard, start, stop, X, time.perf_counter() - began))
+            X = found.rows.read(*plan.shard_range(shard))
+            running.append(pool.submit(write, shard, X, time.perf_counter() - began))
             del X
             if len(running) >= _WRITERS:
                 progress(*running.popleft().result())
         while running:
             progress(*running.popleft().result())
+
+
+class _Sent(NamedTuple):
+    """What workers are sent once; the files they open themselves."""
+
+    how: Mapping[str, Any]
+    labels: IntArray
+    digest: str
+    files: ShardWriter
+    plan: ShardPlan
+
+
+class _Share(NamedTuple):
+    """What a worker keeps."""
+
+    found: Foreign
+    sent: _Sent
+
+
+def _write_shared(engine: Engine, sent: _Sent, writer: SplitWriter, progress: Progress) -> dict[str, Any]:
+    """Let workers read and write shards, record them here, and return what a report says of the workers."""
+    with (
+        engine.start(_take_share, sent) as crew,
+        closing(crew.iter_items(_write_shard, writer.pending)) as written,
+    ):
+        for commit, seconds in written:
+            writer.commit(commit)
+            progress(commit.stop - commit.start, seconds)
+        return {**engine.describe(), "restarts": crew.restarts}
+
+
+def _take_share(sent: _Sent, number: int, n_workers: int) -> _Share:
+    found = _open(**sent.how)
+    if _digest(found, sent.labels) != sent.digest:
+        raise SourceError(
+            f"worker {number + 1} of {n_workers} finds other files at {sent.how['source']}: all machines must see the "
+            "same ones under that path"
+        )
+    return _Share(found, sent)
+
+
+def _write_shard(share: _Share, shard: int) -> tuple[CommitRecord, dict[str, float]]:
+    found, sent = share
+    start, stop = sent.plan.shard_range(shard)
+    began = time.perf_counter()
+    X = found.rows.read(start, stop)
+    read = time.perf_counter() - began
+    commit = sent.files.write(shard, **_columns(found, sent.labels, start, stop, X, read))
+    return commit, {"read": read, "write": time.perf_counter() - began - read}
+
+
+def _columns(
+    found: Foreign, labels: IntArray, start: int, stop: int, X: NDArray[Any], spent: float
+) -> dict[str, Any]:
+    return {
+        "embeddings": X,
+        "labels": labels[start:stop],
+        "status": np.zeros(stop - start, np.uint8),
+        "keys": _keys(found, start, stop),
+        "errors": [None] * (stop - start),
+        "timings": {"read": spent},
+    }
 
 
 def _keys(found: Foreign, start: int, stop: int) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ltstore.encode import ingest
 from ltstore.errors import ConfigError, DataError, SourceNotFoundError
-from ltstore.sources import check_present, moved_record, open_recorded
+from ltstore.sources import check_present, moved_record, open_recorded, ordered
 from ltstore.storage import Location, Place
 from ltstore.store import Store, VerifyReport, open_store
 from ltstore.store import repair as repair_store
@@ -126,7 +126,8 @@ class _Maker:
         self, store: Store, label: str, record: SplitRecord, found: Mapping[str, Any]
     ) -> Callable[[], object]:
         source = open_recorded(found, class_names=store.class_names)
-        if source.digest != record.source_digest:
+        order, seed = record.settings.get("order", "source"), record.settings.get("seed", 0)
+        if ordered(source, order, seed).digest != record.source_digest:
             raise DataError(
                 f"the images at {found['spec']} are not those that {label} was made from "
                 f"({source.n_samples} rows there, {record.n_rows} in the split): names, labels or contents differ"
@@ -144,6 +145,8 @@ class _Maker:
                 dtype=record.dtype,
                 rows_per_shard=record.rows_per_shard,
                 append=bool(record.follows),
+                order=order,
+                seed=seed,
                 batch_size=self._batch_size,
                 n_workers=self._n_workers,
             )

@@ -88,6 +88,12 @@ def test_an_item_that_is_refused_ends_the_others(kind: str) -> None:
         assert sorted(crew.iter_items(engines.refuse_at, [7, 8])) == [7, 8]  # the crew is whole
 
 
+def test_relative_paths_mean_what_they_do_here(kind: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with engine_of(kind, 1) as engine, engine.start(engines.part_of, NUMBERS) as crew:
+        assert crew.run(engines.directory) == [str(tmp_path)]
+
+
 def test_what_a_worker_may_count_on(kind: str) -> None:
     with engine_of(kind, 64) as engine:
         assert engine.worker_cores == 1
