@@ -53,7 +53,25 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on 
 Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random in this command.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 BatchSize = Annotated[str, typer.Option(help="Images per encoder call, or auto.")]
-Workers = Annotated[str, typer.Option(help="Threads that decode images, or auto.")]
+Workers = Annotated[
+    str,
+    typer.Option(
+        help="Threads that decode images, or auto. With --engine processes or ray: workers, auto is one a GPU or core."
+    ),
+]
+EngineName = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        help="Who does the work: local (this process), processes (of this machine) or ray (a cluster).",
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        help="Of the Ray cluster: HOST:PORT, auto (default: the running one), or local (start one here)."
+    ),
+]
 DrawWorkers = Annotated[str, typer.Option("--workers", help="Threads that draw, or auto: one a core.")]
 EncoderConfig = Annotated[
     Path | None,

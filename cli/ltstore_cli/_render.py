@@ -264,6 +264,8 @@ def ingest_summary(report: IngestReport, store: str, split: str, encoder: Encode
         ("preprocessing", ", ".join(f"{k} {v}" for k, v in encoder.identity.preprocessing.items())),
         ("failed", _failures(report.failures)),
     ]
+    if report.engine:
+        items.append(("workers", _workers(report.engine)))
     if report.n_encoded:
         items.append(("time", f"{report.seconds:.1f} s, {report.images_per_second:,.0f} images/s ({shares})"))
     pairs(items)
@@ -271,6 +273,11 @@ def ingest_summary(report: IngestReport, store: str, split: str, encoder: Encode
         warning(
             f"{report.n_failed:,} images have no embedding; their rows are kept with the reason (`ltstore info`)"
         )
+
+
+def _workers(record: Mapping[str, Any]) -> str:
+    lost = f", {record['restarts']} lost and replaced" if record["restarts"] else ""
+    return f"{record['n_workers']} {record['engine']}{lost}"
 
 
 def _after(first_row: int) -> str:
@@ -329,6 +336,8 @@ def store_facts(facts: Mapping[str, Any]) -> None:
         for name, split in facts[kind].items():
             if "damaged" in split:
                 warning(f"{name} is damaged: {split['damaged']}")
+            if order := split.get("settings", {}).get("order"):
+                note(f"{name} has its rows {order}, seed {split['settings'].get('seed')}")
             if kept := split.get("quarantine"):
                 note(f"{name} keeps {len(kept)} damaged things aside in quarantine: {', '.join(kept)}")
             for row in split.get("failed_rows", ()):
@@ -540,8 +549,7 @@ def train_summary(outcome: TrainOutcome, out: Path) -> None:
         waiting = f"{100 * outcome.data_share:.0f}% of the time waiting for rows"
         items.append(("speed", f"{outcome.rows_per_second:,.0f} rows/s, {waiting}"))
     if workers := settings.get("workers"):
-        lost = f", {workers['restarts']} lost and replaced" if workers["restarts"] else ""
-        items.append(("workers", f"{workers['n_workers']} {workers['engine']}{lost}"))
+        items.append(("workers", _workers(workers)))
     pairs(items)
     note(f"next: ltstore evaluate {out} --store {outcome.model.record['made_from']['store']} --split test")
 
@@ -704,6 +712,8 @@ def import_summary(report: ImportReport) -> None:
     ]
     if report.ignored:
         items.append(("not taken", ", ".join(report.ignored)))
+    if report.engine:
+        items.append(("workers", _workers(report.engine)))
     items.append(("time", f"{report.seconds:.1f} s, {size(report.bytes_per_second)}/s"))
     pairs(items)
     if report.n_failed:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ltstore_cli import _render
-from ltstore_cli._options import Append, Json, Split, StorePath
+from ltstore_cli._options import Address, Append, EngineName, Json, Split, StorePath, number_or_auto
 
 
 def import_(
@@ -43,6 +43,11 @@ def import_(
     ] = None,
     dtype: Annotated[str, typer.Option(help="Type on disk: auto (as found), float16 or float32.")] = "auto",
     append: Append = False,
+    engine: EngineName = "local",
+    workers: Annotated[
+        str | None, typer.Option(help="Workers of --engine processes or ray, or auto (default): one a core.")
+    ] = None,
+    address: Address = None,
     json: Json = False,
 ) -> None:
     """Import embeddings that exist already, bit for bit. The same command again resumes a run that was stopped.
@@ -52,9 +57,16 @@ def import_(
 
     Example: `ltstore import laion/ birds.zarr --split train --model ViT-B-32 --weights openai --normalized`
     """
+    from ltstore.engine import open_engine
     from ltstore.transfer import import_embeddings
 
-    with _render.progress(f"import {split}", None) as progress:
+    if workers is not None and engine == "local":
+        raise typer.BadParameter("needs --engine processes or ray", param_hint="--workers")
+    n_workers = number_or_auto(workers or "auto", "--workers")
+    with (
+        open_engine(engine, n_workers, address=address) as crew,
+        _render.progress(f"import {split}", None) as progress,
+    ):
         report = import_embeddings(
             source,
             store,
@@ -71,6 +83,7 @@ def import_(
             normalized=normalized,
             dtype=dtype,
             append=append,
+            engine=crew,
             progress=progress,
         )
     if json:

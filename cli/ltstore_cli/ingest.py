@@ -9,15 +9,18 @@ import typer
 
 from ltstore_cli import _render
 from ltstore_cli._options import (
+    Address,
     Append,
     BatchSize,
     Device,
     EncoderConfig,
     EncoderOptions,
+    EngineName,
     Json,
     LabelColumn,
     PathColumn,
     Root,
+    Seed,
     SourceArgument,
     SourceFormat,
     Split,
@@ -59,8 +62,17 @@ def ingest(
         Path | None, typer.Option(help="Ingest only these rows of the source: .npy or text, in this order.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Ingest only the first N rows.")] = None,
+    order: Annotated[
+        str,
+        typer.Option(
+            help="Of the rows: source, or shuffled by the seed (those of tars and Parquet files among a few at a time)."
+        ),
+    ] = "source",
+    seed: Seed = 0,
     batch_size: BatchSize = "auto",
+    engine: EngineName = "local",
     workers: Workers = "auto",
+    address: Address = None,
     append: Append = False,
     device: Device = "auto",
     dtype: Annotated[
@@ -76,6 +88,7 @@ def ingest(
     """
     from ltstore.encode import NativePixels, open_encoder
     from ltstore.encode import ingest as ingest_source
+    from ltstore.engine import open_engine
     from ltstore.errors import ConfigError
     from ltstore.sources import open_source, read_class_names, read_indices, source_record
     from ltstore.storage import is_url
@@ -128,17 +141,24 @@ def ingest(
         )
     if isinstance(used, NativePixels):
         used = used.resolve(images, None if existing is None else existing.encoder)
-    with _render.progress(f"ingest {split}", images.n_samples, "images") as progress:
+    may_have_gpus = engine == "ray" and device != "cpu" and used.identity.encoder != "pixels"
+    with (
+        open_engine(engine, n_workers, address=address, use_gpus=used.device != "cpu" or may_have_gpus) as crew,
+        _render.progress(f"ingest {split}", images.n_samples, "images") as progress,
+    ):
         report = ingest_source(
             images,
             used,
             store,
             split,
             batch_size=batch,
-            n_workers=n_workers,
+            n_workers=n_workers if crew is None else "auto",
             dtype=dtype,
             class_names=class_names,
             append=append,
+            order=order,
+            seed=seed,
+            engine=crew,
             source_record=source_record(
                 source,
                 split=split,

@@ -12,7 +12,9 @@ from ltstore_cli import _render
 from ltstore_cli._options import (
     SAMPLER_NAMES,
     Accept,
+    Address,
     DonorsBy,
+    EngineName,
     Json,
     MaxRatio,
     PerClass,
@@ -143,16 +145,12 @@ def train(
     workers: Annotated[
         str | None,
         typer.Option(
-            help="Threads that share every pass, or auto: one a core; default 1. With --ray: workers, default auto.",
+            help="Threads that share every pass, or auto: one a core; default 1. With --engine processes or ray: "
+            "workers, default auto.",
         ),
     ] = None,
-    ray: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS",
-            help="Share every pass on a Ray cluster: its address, auto (the running one), or local (start one here).",
-        ),
-    ] = None,
+    engine: EngineName = "local",
+    address: Address = None,
     device: Annotated[
         str | None,
         typer.Option(help="auto (default: a GPU where it pays), cpu, cuda or cuda:N."),
@@ -175,7 +173,7 @@ def train(
     Examples: `ltstore train birds.zarr --sampler neighbor-gauss --out models/ng`;
     `ltstore train birds.zarr --holdout 0.2 --grid l2=1e-3,1e-2 --grid tau=0.5,1,1.5 --out models/best`
     """
-    from ltstore.engine import RayEngine
+    from ltstore.engine import open_engine
     from ltstore.linear import Checkpointing, TrainSettings
     from ltstore.workflow import train as train_head
 
@@ -217,7 +215,7 @@ def train(
     how = {} if checkpoint_every is None else {"every_passes": checkpoint_every}
     number = None if workers is None else number_or_auto(workers, "--workers")
     with ExitStack() as stack:
-        engine = None if ray is None else stack.enter_context(RayEngine(ray, number or "auto"))
+        crew = stack.enter_context(open_engine(engine, number or "auto", address=address))
         progress, on_pass = stack.enter_context(_render.training(settings.n_passes if settings else None))
         outcome = train_head(
             store,
@@ -236,8 +234,8 @@ def train(
             holdout=_share_or_name(holdout),
             grid=parse_grid(grid) or None,
             checkpoint=None if checkpoint is None else Checkpointing(directory=checkpoint, **how),
-            engine=engine,
-            n_workers=1 if engine or number is None else number,
+            engine=crew,
+            n_workers=1 if crew or number is None else number,
             out=out,
             force=force,
             progress=progress,

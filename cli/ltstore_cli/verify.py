@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ltstore_cli import _render
-from ltstore_cli._options import BatchSize, Device, Json, StorePath, Workers, number_or_auto
+from ltstore_cli._options import Address, BatchSize, Device, EngineName, Json, StorePath, number_or_auto
 
 
 def verify(
@@ -27,7 +27,15 @@ def verify(
     ] = False,
     encoder: Annotated[str | None, typer.Option(help="Encoder, if it moved since ingest.")] = None,
     batch_size: BatchSize = "auto",
-    workers: Workers = "auto",
+    engine: EngineName = "local",
+    workers: Annotated[
+        str,
+        typer.Option(
+            help="Workers that look at the shards, or auto: with --engine processes or ray one a core, else one. "
+            "With --repair: threads that decode images."
+        ),
+    ] = "auto",
+    address: Address = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
@@ -40,16 +48,19 @@ def verify(
 
     Example: `ltstore verify birds.zarr --repair`
     """
+    from ltstore.engine import LocalEngine, open_engine
     from ltstore.store import verify as verify_store
     from ltstore.workflow import repair as repair_store
 
     if not repair and (source or no_source or encoder is not None):
         raise typer.BadParameter("only with --repair", param_hint="--source, --no-source, --encoder")
-    sizes = {
-        "batch_size": number_or_auto(batch_size, "--batch-size"),
-        "n_workers": number_or_auto(workers, "--workers"),
-    }
-    with _render.progress("repair" if repair else "verify", None) as progress:
+    if repair and engine != "local":
+        raise typer.BadParameter("a repair is done by this process", param_hint="--engine")
+    batch, n_workers = number_or_auto(batch_size, "--batch-size"), number_or_auto(workers, "--workers")
+    with (
+        open_engine(engine, n_workers, address=address) as crew,
+        _render.progress("repair" if repair else "verify", None) as progress,
+    ):
         if repair:
             report = repair_store(
                 store,
@@ -57,11 +68,13 @@ def verify(
                 use_source=not no_source,
                 encoder=encoder,
                 device=device,
+                batch_size=batch,
+                n_workers=n_workers,
                 progress=progress,
-                **sizes,
             )
         else:
-            report = verify_store(store, progress=progress)
+            threads = None if n_workers == "auto" else LocalEngine(n_workers)
+            report = verify_store(store, engine=crew or threads, progress=progress)
     if json:
         _render.json_out(report.to_json())
     else:

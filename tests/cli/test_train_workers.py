@@ -1,4 +1,4 @@
-"""`ltstore train --workers` and `--ray`: the model of one worker, and what cannot be shared is one line."""
+"""`ltstore train --workers` and `--engine`: the model of one worker, and what cannot be shared is one line."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_processes_open_the_store_themselves(digits: Path, alone) -> None:
 def test_ray_on_the_command_line(shell: Shell, digits: Path, tmp_path: Path, alone) -> None:
     need("ray")
     with ray_cluster():
-        words = ("--ray", "auto", "--workers", "2", "--json", "--out", tmp_path / "m")
+        words = ("--engine", "ray", "--workers", "2", "--json", "--out", tmp_path / "m")
         done = shell.ok("train", digits, "--subset", "lt", "--sampler", "smote", *words).json
     workers = done["settings"]["workers"]
     assert (workers["engine"], workers["n_workers"], workers["restarts"]) == ("ray", 2, 0)
@@ -108,7 +108,9 @@ def test_ray_on_the_command_line(shell: Shell, digits: Path, tmp_path: Path, alo
         (("--workers", "two"), 2, "positive number"),
         (("--workers", "2", "--solver", "sgd"), 1, "cannot be shared among workers"),
         (("--workers", "2", "--precision", "bf16"), 1, "leave these or the workers out"),
-        (("--ray", "127.0.0.1:1"), 1, "ray"),
+        (("--engine", "ray", "--address", "127.0.0.1:1"), 1, "ray"),
+        (("--engine", "clouds"), 1, "engine must be one of local, processes, ray, found 'clouds'"),
+        (("--address", "auto"), 1, "an address is that of a Ray cluster, and the engine is local"),
     ],
 )
 def test_what_makes_no_sense_is_one_line(shell: Shell, digits: Path, tmp_path: Path, words, code, word) -> None:
