@@ -233,3 +233,16 @@ def test_a_gpu_for_every_worker(monkeypatch: pytest.MonkeyPatch, cluster, resour
     monkeypatch.setattr("ltstore.engine.ray_cluster._connect", lambda *_: (ray, False))
     engine = RayEngine("auto", resources=resources, use_gpus=True)
     assert (engine.n_workers, engine.worker_cores, engine.has_gpus) == expected
+
+
+def test_each_process_sees_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, GPU-7f,-1")
+    with LocalEngine(kind="processes", use_gpus=True) as engine, engine.start(engines.part_of, NUMBERS) as crew:
+        assert (engine.n_workers, engine.has_gpus) == (2, True)
+        assert crew.run(engines.visible_gpus) == ["3", "GPU-7f"]
+    with LocalEngine(3, "processes", use_gpus=True) as engine, engine.start(engines.part_of, NUMBERS) as crew:
+        assert crew.run(engines.visible_gpus) == ["3", "GPU-7f", "3"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert not LocalEngine(2, "processes", use_gpus=True).has_gpus
+    with pytest.raises(ConfigError, match="use processes"):
+        LocalEngine(2, use_gpus=True)

@@ -72,6 +72,10 @@ def directory(_: object) -> str:
     return str(Path.cwd())
 
 
+def visible_gpus(_: object) -> str:
+    return os.environ["CUDA_VISIBLE_DEVICES"]
+
+
 def process_id(_: object) -> int:
     return os.getpid()
 
