@@ -29,6 +29,8 @@ from ltstore.sources import open_source
 from ltstore.store import SplitWriter, open_store, verify
 from support.engines import KINDS, engine_of, ray_cluster
 from support.images import array_source, class_tree, corrupt
+from support.memory import objects
+from support.object_server import ObjectServer
 from support.onnx_nets import write_net
 from support.stores import tree
 from support.workers import KilledEncoder, RefusingEncoder
@@ -153,6 +155,18 @@ class TestEveryEngine:
             pytest.raises(SourceError, match=r"of rows 64..127 is there: .*run the"),
         ):
             ingest(listed, PixelEncoder(4, 4), tmp_path / "s", "train", rows_per_shard=64, engine=engine)
+
+
+@pytest.mark.parametrize("kind", ["threads", "processes"])
+def test_workers_write_to_an_object_store_themselves(kind: str, server: ObjectServer) -> None:
+    alone, shared = server.location("alone.zarr"), server.location("shared.zarr")
+    ingest(source(), PixelEncoder(4, 4), alone, "train", **SHARDS)
+    with engine_of(kind, 2) as engine:
+        ingest(source(), PixelEncoder(4, 4), shared, "train", **SHARDS, engine=engine)
+        assert verify(shared, engine=engine).ok
+    expected, found = objects(alone), objects(shared)
+    assert found.keys() == expected.keys()
+    assert all(found[name] == data for name, data in expected.items() if "/commits/" not in name)
 
 
 def test_what_cannot_be_sent_is_one_line(tmp_path: Path) -> None:
