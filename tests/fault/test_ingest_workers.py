@@ -160,9 +160,9 @@ class TestEveryEngine:
 @pytest.mark.parametrize("kind", ["threads", "processes"])
 def test_workers_write_to_an_object_store_themselves(kind: str, server: ObjectServer) -> None:
     alone, shared = server.location("alone.zarr"), server.location("shared.zarr")
-    ingest(source(), PixelEncoder(4, 4), alone, "train", **SHARDS)
+    ingest(source(), PixelEncoder(4, 4), alone, "train", rows_per_shard=1024)
     with engine_of(kind, 2) as engine:
-        ingest(source(), PixelEncoder(4, 4), shared, "train", **SHARDS, engine=engine)
+        ingest(source(), PixelEncoder(4, 4), shared, "train", rows_per_shard=1024, engine=engine)
         assert verify(shared, engine=engine).ok
     expected, found = objects(alone), objects(shared)
     assert found.keys() == expected.keys()
