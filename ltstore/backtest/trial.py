@@ -15,7 +15,6 @@ from ltstore.errors import ConfigError
 from ltstore.linear import TrainSettings, train_closed_form, train_linear
 from ltstore.linear.objective import EMPTY_CLASS_BIAS
 from ltstore.linear.problem import lean
-from ltstore.neighbors import class_donors
 from ltstore.rows import ArrayRows, class_counts, copy_rows_at
 from ltstore.sampling import balance_targets, make_sampler
 from ltstore.stats import ClassMoments, class_moments
@@ -180,8 +179,7 @@ def _train(member: Member, rows: ArrayRows, moments: ClassMoments, seed: int) ->
     else:
         sampler = targets = None
         if member.sampler != "none":
-            donors = class_donors(moments.means, moments.counts)
-            sampler = make_sampler(member.sampler, **member.sampler_settings).fit(rows, moments, donors)
+            sampler = make_sampler(member.sampler, **member.sampler_settings).fit(rows, moments)
             targets = balance_targets(moments.counts, max_ratio=member.max_ratio)
         stream = TrainingStream(rows, sampler=sampler, targets=targets, seed=seed)
         settings = TrainSettings(loss=member.loss, implicit=member.implicit, tolerance=TOLERANCE, seed=seed)
