@@ -27,7 +27,7 @@ class TrainResult:
         Why: "tolerance", "max_passes" (usable, the objective not at its minimum), "rounding" (no further
         decrease in float32), "epochs" (those asked for are made), or "closed form".
     rows_per_second : float
-        Rows of all passes over the seconds; 0 for a closed form.
+        Rows of all passes over their seconds; 0 for a closed form.
     kept_pass : int
         Which pass, from 1, the model is from; 0 for a closed form.
     holdout : HoldoutScore or None

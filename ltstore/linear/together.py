@@ -199,7 +199,7 @@ def _result(
         len(passes),
         seconds,
         stopped,
-        stream.n_samples * len(passes) / max(seconds, 1e-9),
+        stream.n_samples * len(passes) / spent,
         kept_pass,
         score,
         sum(done.data_seconds for done in passes) / spent,
