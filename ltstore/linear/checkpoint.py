@@ -134,14 +134,14 @@ class Checkpoint:
         if header.get("arrays_digest") != _digest(arrays_path.read_bytes()):
             raise ModelFormatError(f"{arrays_path} has changed since it was written: {_REMEDY}")
         states = []
-        for number, (wanted, own_facts) in enumerate(zip(shapes, facts, strict=True)):
-            own = {}
+        for head, wanted in enumerate(shapes):
+            of_head = {}
             for key, shape in wanted:
-                array = arrays.get(_key(number, key))
+                array = arrays.get(_key(head, key))
                 if array is None or not _fits(array, shape):
                     raise ModelFormatError(f"{arrays_path} does not hold {key} of this training: {_REMEDY}")
-                own[key] = array
-            states.append(State(own, own_facts))
+                of_head[key] = array
+            states.append(State(of_head, facts[head]))
         self.passes = max(map(n_passes, states))
         return states
 
@@ -162,8 +162,8 @@ class Checkpoint:
         from safetensors.numpy import save
 
         arrays = {
-            _key(number, key): np.ascontiguousarray(array)
-            for number, state in enumerate(states)
+            _key(head, key): np.ascontiguousarray(array)
+            for head, state in enumerate(states)
             for key, array in state.arrays.items()
         }
         data = save(arrays)
@@ -265,9 +265,9 @@ def _facts(found: Any, n_heads: int) -> list[dict[str, Any]] | None:
     return found
 
 
-def _key(number: int, key: str) -> str:
-    """Return the name in the file of an array of head `number`."""
-    return f"{number}.{key}"
+def _key(head: int, key: str) -> str:
+    """Return the name in the file of an array of head number `head`."""
+    return f"{head}.{key}"
 
 
 def _fits(array: NDArray[Any], shape: tuple[int, ...]) -> bool:

@@ -406,3 +406,24 @@ def test_nothing_is_measured_unless_asked_for():
     assert np.isnan(result.peak)
     assert np.isnan(result.share_of_peak)
     assert result.history[0].to_json()["share_of_peak"] is None
+
+
+def test_a_model_says_what_its_rows_say_unless_told_otherwise():
+    told = Origin(
+        encoder=ROWS.encoder,
+        encoder_spec="onnx:m.onnx",
+        made_from={"split": "train"},
+        class_counts=np.array([900, 400, 200, 80, 30]),
+    )
+    for rows in (ROWS, ArrayRows(ROWS.read(0, ROWS.n_samples), ROWS.labels, normalize=True)):
+        moments, settings = moments_of(rows), TrainSettings(max_passes=2)
+        own = train_linear(TrainingStream(rows), settings, moments).model
+        assert (own.encoder, own.normalized, own.encoder_spec) == (rows.encoder, rows.normalized, "")
+        assert own.class_counts.tolist() == [80, 40, 20, 8, 3]
+        assert own.record["made_from"] == {}
+    closed = train_closed_form("ncm", moments_of(ROWS), class_names=ROWS.class_names, origin=told)
+    for result in (train_linear(TrainingStream(ROWS), settings, moments_of(ROWS), origin=told), closed):
+        assert result.model.encoder_spec == "onnx:m.onnx"
+        assert result.model.normalized
+        assert result.model.class_counts.tolist() == told.class_counts.tolist()
+        assert result.model.record["made_from"] == {"split": "train"}
