@@ -113,7 +113,7 @@ def _ltstore(problem: Problem, moments: Any, n_passes: int) -> Head:
     log = logging.getLogger("ltstore.linear.training")
     log.disabled = True  # stopping early is the point
     try:
-        model = train_linear(TrainingStream(problem.rows), settings, found, encoder=problem.rows.encoder).model
+        model = train_linear(TrainingStream(problem.rows), settings, found).model
     finally:
         log.disabled = False
     return problem.whitened(model.weight, model.bias)

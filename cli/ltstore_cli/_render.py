@@ -172,7 +172,7 @@ def progress(title: str, total: int | None, unit: str = "rows") -> Iterator[Adva
 
 @contextmanager
 def training(n_passes: int | None) -> Iterator[tuple[Advance, Callable[[PassRecord], None]]]:
-    """Show a bar of passes with loss, gap and accuracy on the holdout, where known."""
+    """Show a bar of passes with loss, gap, accuracy on the holdout and share of the machine's peak, where known."""
     with _bar("train", n_passes, "passes") as (advance, entitle):
         kept: dict[str, str] = {}
 
@@ -181,11 +181,10 @@ def training(n_passes: int | None) -> Iterator[tuple[Advance, Callable[[PassReco
                 kept["gap"] = f"gap {done.gap / max(abs(done.value), 1e-300):.1%}"
             if done.holdout_balanced == done.holdout_balanced:
                 kept["holdout"] = f"holdout {100 * done.holdout_balanced:.1f}"
-            entitle(
-                " ".join(
-                    ["train", f"loss {done.loss:.4f}", *kept.values(), f"{done.rows_per_second:,.0f} rows/s"]
-                )
-            )
+            words = ["train", f"loss {done.loss:.4f}", *kept.values(), f"{done.rows_per_second:,.0f} rows/s"]
+            if done.share_of_peak == done.share_of_peak:
+                words.append(f"{done.share_of_peak:.0%} of peak")
+            entitle(" ".join(words))
 
         yield advance, on_pass
 
@@ -537,13 +536,22 @@ def train_summary(outcome: TrainOutcome, out: Path) -> None:
         kept = outcome.history[outcome.kept_pass - 1]
         gap = "" if kept["gap"] is None else f", estimated {kept['gap']:.2g} above the least"
         items.append(("objective", f"{kept['value']:.4f} (loss {kept['loss']:.4f}){gap}"))
-        waiting = f"{100 * outcome.data_share:.0f}% of the time waiting for rows"
-        items.append(("speed", f"{outcome.rows_per_second:,.0f} rows/s, {waiting}"))
+        items.append(("speed", _speed(outcome)))
+    if again := outcome.refit:
+        end = _STOPPED[again["stopped"]]
+        items.append(("refit", f"on all {again['n_real']:,} rows: {again['n_passes']} passes more, {end}"))
     if workers := settings.get("workers"):
         lost = f", {workers['restarts']} lost and replaced" if workers["restarts"] else ""
         items.append(("workers", f"{workers['n_workers']} {workers['engine']}{lost}"))
     pairs(items)
     note(f"next: ltstore evaluate {out} --store {outcome.model.record['made_from']['store']} --split test")
+
+
+def _speed(outcome: TrainOutcome) -> str:
+    words = [f"{outcome.rows_per_second:,.0f} rows/s"]
+    if outcome.share_of_peak == outcome.share_of_peak:
+        words.append(f"{outcome.share_of_peak:.0%} of the {outcome.peak / 1e9:,.0f} GFLOP/s of a bare product")
+    return ", ".join([*words, f"{outcome.data_share:.0%} of the time waiting for rows"])
 
 
 def _grid_table(trials: Sequence[Mapping[str, Any]]) -> None:
