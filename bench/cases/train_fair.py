@@ -101,14 +101,16 @@ def _problem(rows: ArrayRows) -> Problem:
     )
 
 
-def _ltstore(problem: Problem, moments: Any, n_passes: int) -> Head:
+def _ltstore(problem: Problem, moments: Any, n_passes: int, precision: str = "float32") -> Head:
     import logging
 
     from ltstore.linear import TrainSettings, train_linear
     from ltstore.stats import class_moments
     from ltstore.stream import TrainingStream
 
-    settings = TrainSettings(loss="ce", penalty="whitened", l2=L2, max_passes=n_passes, tolerance=0.0)
+    settings = TrainSettings(
+        loss="ce", penalty="whitened", l2=L2, max_passes=n_passes, tolerance=0.0, precision=precision
+    )
     found = class_moments(problem.rows) if moments is None else moments
     log = logging.getLogger("ltstore.linear.training")
     log.disabled = True  # stopping early is the point
@@ -202,6 +204,7 @@ def _workload(variant: str, rows: ArrayRows, rates: tuple[float, ...] = ADAM_RAT
     solvers: dict[str, tuple[str, Callable[[int], Head]]] = {
         "ltstore": ("", lambda n: _ltstore(problem, None, n)),
         "ltstore, saved moments": ("", lambda n: _ltstore(problem, saved, n)),
+        "ltstore bf16, saved moments": ("", lambda n: _ltstore(problem, saved, n, "bf16")),
         "scikit-learn lbfgs": ("sklearn", lambda n: _sklearn(problem, n)),
         "torch LBFGS": ("torch", lambda n: _torch(problem, n)),
     }
