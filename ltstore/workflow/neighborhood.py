@@ -59,14 +59,14 @@ def build_store_index(
     ------
     StoreNotFoundError, ConfigError, StoreWriteError
     """
-    from ltstore.neighbors import build_index  # loads faiss
+    from ltstore.neighbors import build_index, save_index  # loads faiss
 
     selection = select(store, split, subset)
     started = time.perf_counter()
     index = build_index(selection.rows, kind=kind, metric=metric, device=device, progress=progress)
     settings = {"kind": index.kind, "metric": metric}
     check_no_link(selection.store.artefact_location("indexes").path.parent, selection.index_path.parent)
-    index.save(selection.index_path, record("index", settings=settings, made_from=selection.made_from))
+    save_index(index, selection.index_path, record("index", settings=settings, made_from=selection.made_from))
     return IndexResult(
         path=str(selection.index_path),
         kind=index.kind,
