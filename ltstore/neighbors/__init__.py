@@ -3,7 +3,8 @@
 The one rule: FAISS is imported in `faiss_index` alone, only when an index is built or loaded, and what it answers is
 held against `exact`, the oracle: equal for exact kinds, measured by `recall` on rows held out for the others. Start
 reading at `exact`, then `faiss_index`; `kinds` says which index `auto` takes, `building` fills it, `saved` keeps it.
-`donors` turns neighbours into who lends to whom, `query` into records to show.
+`donors` turns neighbours into who lends to whom, `query` into records to show, `graph` into a graph of all rows;
+`classes` asks the same of class means.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ltstore.neighbors.classes import class_index
 from ltstore.neighbors.donors import class_donors, head_classes, row_donors
 from ltstore.neighbors.exact import ExactIndex
+from ltstore.neighbors.graph import iter_graph, write_graph
 from ltstore.neighbors.kinds import KINDS, IndexPlan, plan_index
 from ltstore.neighbors.metric import RestrictedIndex
 from ltstore.neighbors.query import Neighbor, query_neighbors, resolve_among
@@ -33,8 +36,10 @@ __all__ = [
     "RestrictedIndex",
     "build_index",
     "class_donors",
+    "class_index",
     "extend_index",
     "head_classes",
+    "iter_graph",
     "load_index",
     "plan_index",
     "query_neighbors",
@@ -42,6 +47,7 @@ __all__ = [
     "resolve_among",
     "row_donors",
     "save_index",
+    "write_graph",
 ]
 
 _LAZY = {

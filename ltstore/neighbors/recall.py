@@ -93,11 +93,12 @@ def hold_out(rows: Rows, n_queries: int, *, first: int = 0, seed: int = 0) -> He
     if n < 2 * _FEWEST:
         return HeldOut(positions=np.zeros(0, np.int64), uniform=np.zeros(0, np.bool_))
     rng = stream(seed, "index.held_out")
-    chosen = first + rng.choice(rows.n_samples - first, n - n // 2, replace=False)
     is_tail = _of_groups(rows, TAIL)
-    is_tail[:first] = is_tail[chosen] = False
+    is_tail[:first] = False
+    chosen = first + rng.choice(rows.n_samples - first, n - min(n // 2, int(is_tail.sum())), replace=False)
+    is_tail[chosen] = False
     tail = np.flatnonzero(is_tail)
-    more = rng.choice(tail, min(n // 2, len(tail)), replace=False)
+    more = rng.choice(tail, min(n - len(chosen), len(tail)), replace=False)
     positions = np.concatenate([chosen, more]).astype(np.int64)
     order = np.argsort(positions)
     return HeldOut(positions=positions[order], uniform=order < len(chosen))
@@ -152,8 +153,8 @@ class Judge:
     def tune(self, index: RestrictedIndex, plan: IndexPlan, parameters: dict[str, int]) -> None:
         """Set in `parameters`, which the index reads, the least effort that finds what is wanted.
 
-        One parameter at a time, the others as far up as they go; found is enough where the mean less its standard
-        error is, for "all" and for "tail". What cannot be reached stays at the most.
+        One parameter at a time, the others as far up as they go; found is enough where the mean less two
+        standard errors is, for "all" and for "tail". What cannot be reached stays at the most.
         """
         parameters |= {name: levels[-1] for name, levels in plan.effort.items()}
         for name, levels in plan.effort.items():
@@ -196,7 +197,7 @@ class Judge:
     def _is_enough(self, recall: DoubleArray) -> bool:
         for name in ("all", "tail"):
             some = recall[self._groups[name] & self._chooses]
-            if len(some) >= _FEWEST and some.mean() - some.std() / np.sqrt(len(some)) < self.wanted:
+            if len(some) >= _FEWEST and some.mean() - 2 * some.std() / np.sqrt(len(some)) < self.wanted:
                 return False
         return True
 

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from ltstore.errors import ConfigError, DataError
-from ltstore.neighbors import KINDS, ExactIndex, RestrictedIndex, build_index, faiss_index
+from ltstore.neighbors import KINDS, ExactIndex, RestrictedIndex, build_index, class_index, faiss_index
 from ltstore.rows import ArrayRows
 from ltstore.types import FloatArray, IntArray, NeighborIndex, Rows
 from support.stores import made_store
 
 METRICS = ("cosine", "inner_product", "l2")
+EXACT = ("exact", "classes", "flat")
 Make = Callable[[Rows, str], RestrictedIndex]
 
 
@@ -45,7 +46,14 @@ def naive(
     return ids, distances.astype(np.float32)
 
 
-@pytest.fixture(params=["exact", *KINDS])
+def of_classes(rows: Rows, metric: str) -> ExactIndex:
+    """Each row as the mean of a class of its own, which has its id; the classes between have no rows."""
+    means = np.zeros((1 + rows.row_ids.max(initial=0), rows.n_features))
+    means[rows.row_ids] = rows.read(0, rows.n_samples)
+    return class_index(means, np.bincount(rows.row_ids, minlength=len(means)), metric)
+
+
+@pytest.fixture(params=["exact", "classes", *KINDS])
 def kind(request: pytest.FixtureRequest) -> str:
     found: str = request.param
     return found
@@ -54,7 +62,9 @@ def kind(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def make(kind: str) -> Make:
     if kind == "exact":
-        return lambda rows, metric: ExactIndex(rows, metric)
+        return ExactIndex
+    if kind == "classes":
+        return of_classes
     return lambda rows, metric: build_index(rows, kind=kind, metric=metric, device="cpu")
 
 
@@ -127,7 +137,7 @@ def test_many_rows_span_blocks(make: Make, kind: str) -> None:
     expected, _ = naive(rows, "l2", X[500:], 4, None, np.arange(9000))
     found = (ids[500:, :, None] == expected[:, None, :]).any(axis=2)
     # float32 may swap two that all but tie; the approximate kinds are tuned to find 95 %
-    assert found.mean() > (0.99 if kind in ("exact", "flat") else 0.93)
+    assert found.mean() > (0.99 if kind in EXACT else 0.93)
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -143,7 +153,7 @@ def test_wide_restrictions_go_through_the_index(
     expected, _ = naive(rows, metric, X, 5, rows.row_ids[:100], keep)
     assert np.isin(ids, rows.row_ids[keep]).all()
     found = (ids[:, :, None] == expected[:, None, :]).any(axis=2)
-    assert found.mean() > (0.999 if kind in ("exact", "flat") else 0.93)
+    assert found.mean() > (0.999 if kind in EXACT else 0.93)
 
 
 def test_a_gpu_index_never_sees_a_selector(monkeypatch: pytest.MonkeyPatch) -> None:
