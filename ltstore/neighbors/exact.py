@@ -135,7 +135,9 @@ def _merge(ids: IntArray, scores: FloatArray, block_ids: IntArray, found: FloatA
     if k <= found.shape[1] and np.isneginf(bound).any():
         of_block = np.partition(found, -k, axis=1)[:, -k, None]
         bound = np.maximum(bound, np.nextafter(of_block, np.float32(-np.inf)))
-    query, column = np.divmod(np.flatnonzero(found > bound), found.shape[1])  # quicker than nonzero in two dimensions
+    query, column = np.divmod(
+        np.flatnonzero(found > bound), found.shape[1]
+    )  # quicker than nonzero in two dimensions
     all_queries = np.concatenate([np.repeat(np.arange(n), k), query])
     all_scores = np.concatenate([scores.ravel(), found[query, column]])
     all_ids = np.concatenate([ids.ravel(), block_ids[column]])
