@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from ltstore.neighbors.metric import resolve_positions, unit_queries, validate_metric, validate_queries
+from ltstore.neighbors.metric import (
+    has_unit_norm,
+    resolve_positions,
+    unit_queries,
+    validate_metric,
+    validate_queries,
+)
 from ltstore.types import BoolArray, DoubleArray, FloatArray, IntArray, Rows
 
 _BLOCK_ROWS = 4096
 _BLOCK_QUERIES = 512
-_UNIT = 2.5e-7  # how far from 1 the squared norm of a float32 row of unit norm may be
 
 
 class ExactIndex:
@@ -97,7 +102,7 @@ class ExactIndex:
             reference[...] = block
             if self._metric == "cosine":
                 squares = np.einsum("ij,ij->i", reference, reference)
-                if (np.abs(squares - 1) > _UNIT).any():
+                if not has_unit_norm(squares):
                     squares[squares == 0] = 1
                     reference /= np.sqrt(squares)[:, None]
             for first in range(0, len(queries), _BLOCK_QUERIES):

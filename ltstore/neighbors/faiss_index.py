@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ _TRAINING_ROUNDS = 10
 _LEAST_TRAINING_ROWS = 512  # more than the 256 centroids of a product quantiser
 _LINK_EFFORT = 100
 _GPU_MAX = 2048  # neighbours, and lists probed
-_REFINED_BYTES = 1 << 26
+_REFINED_BYTES = 1 << 24
 _JUDGED_ROWS = 1000
 _FAISS: Any = faiss  # its stubs know neither keyword arguments nor return types
 _own = threading.local()
@@ -162,22 +163,23 @@ class FaissIndex:
         if positions is not None and n_rows <= NARROW_ROWS:
             return self._exact(queries, k, exclude, positions)
         fetch = min(k + (exclude is not None), n_rows)
-        ids = np.full((len(queries), k), -1, np.int64)
-        distances = np.full((len(queries), k), np.nan, np.float32)
         if not fetch or not len(queries):
-            return ids, distances
-        unit = unit_queries(queries, self._metric)
-        found_distances, found = self._find(unit, fetch, positions)
-        short = (found[:, -1] < 0).nonzero()[0]
-        found_ids = np.where(found < 0, -1, self.row_ids[found])
-        worse = np.where(found < 0, np.inf, found_distances if self._metric == "l2" else -found_distances)
+            return _none(len(queries), k)
+        near, found = self._find(unit_queries(queries, self._metric), fetch, positions)
+        found_ids = self.row_ids[found]
+        whole = fetch == k and found.min() >= 0
+        if whole and exclude is None and not (near[:, 1:] == near[:, :-1]).any():
+            return found_ids, near
+        worse = np.where(found < 0, np.inf, near if self._metric == "l2" else -near)
         if exclude is not None:
             worse[found_ids == np.asarray(exclude)[:, None]] = np.inf
         order = np.lexsort((found_ids, worse), axis=1)[:, :k]
         missing = np.isinf(np.take_along_axis(worse, order, axis=1))
+        ids, distances = _none(len(queries), k)
         width = order.shape[1]
         ids[:, :width] = np.where(missing, -1, np.take_along_axis(found_ids, order, axis=1))
-        distances[:, :width] = np.where(missing, np.nan, np.take_along_axis(found_distances, order, axis=1))
+        distances[:, :width] = np.where(missing, np.nan, np.take_along_axis(near, order, axis=1))
+        (short,) = np.nonzero(found[:, -1] < 0)
         if len(short):
             left_out = None if exclude is None else np.asarray(exclude)[short]
             ids[short], distances[short] = self._exact(queries[short], k, left_out, positions)
@@ -195,44 +197,42 @@ class FaissIndex:
         """Return distances and positions in the rows of the nearest `fetch`, -1 at the end where there are fewer."""
         wanted = min(fetch * self.parameters.get("refine", 1), self.n_added)
         effort = math.sqrt(max(fetch / self.k, 1))
-        options = {}
+        selector = None
         if positions is not None:
             effort *= self.n_added / len(positions)
-            options["sel"] = _FAISS.IDSelectorBitmap(self._bitmap(positions))
-        n_probed = 0
+            selector = _FAISS.IDSelectorBitmap(self._bitmap(positions))
+        width = 0
         if "nprobe" in self.parameters:
-            n_probed = min(math.ceil(effort * self.parameters["nprobe"]), self.plan.n_lists)
-            options["params"] = _FAISS.SearchParametersIVF(nprobe=n_probed, **options)
+            width = min(math.ceil(effort * self.parameters["nprobe"]), self.plan.n_lists)
         elif "ef_search" in self.parameters:
             width = max(math.ceil(effort * self.parameters["ef_search"]), wanted)
-            options["params"] = _FAISS.SearchParametersHNSW(efSearch=width, **options)
-        elif options:
-            options["params"] = _FAISS.SearchParameters(**options)
-        fits_gpu = positions is None and max(wanted, n_probed) <= _GPU_MAX
-        options.pop("sel", None)
-        distances, found = (self._index if fits_gpu else self._cpu()).search(queries, wanted, **options)
+        fits_gpu = selector is None and max(wanted, width) <= _GPU_MAX
+        if selector is None:
+            params = _search_parameters(self.kind, width)
+        else:
+            params = _search_parameters.__wrapped__(self.kind, width, selector)
+        distances, found = (self._index if fits_gpu else self._cpu()).search(queries, wanted, params=params)
         found = self._positions(found)
         return (distances, found) if "refine" not in self.parameters else self._refined(queries, found, fetch)
 
     def _refined(self, queries: FloatArray, found: IntArray, fetch: int) -> tuple[FloatArray, IntArray]:
         """Return the nearest `fetch` of the candidates by the rows themselves."""
-        ids = np.full((len(queries), fetch), -1, np.int64)
-        distances = np.full((len(queries), fetch), np.nan, np.float32)
+        distances, ids = np.empty((len(queries), fetch), np.float32), np.empty((len(queries), fetch), np.int64)
         step = max(1, _REFINED_BYTES // (4 * self.n_features * found.shape[1]))
         for start in range(0, len(queries), step):
             some = slice(start, start + step)
-            unique, where = np.unique(np.maximum(found[some], 0), return_inverse=True)
-            candidates = unit_queries(self._rows.take(unique), self._metric)[where.reshape(found[some].shape)]
+            candidates = unit_queries(self._rows.take(np.maximum(found[some], 0).ravel()), self._metric)
+            candidates = candidates.reshape(*found[some].shape, self.n_features)
             if self._metric == "l2":
                 candidates -= queries[some, None]
-                near = -np.einsum("qcd,qcd->qc", candidates, candidates)
+                worse = np.einsum("qcd,qcd->qc", candidates, candidates)
             else:
-                near = np.einsum("qcd,qd->qc", candidates, queries[some])
-            near[found[some] < 0] = -np.inf
-            best = np.lexsort((found[some], -near), axis=1)[:, :fetch]
-            ids[some, : best.shape[1]] = np.take_along_axis(found[some], best, axis=1)
-            near = np.take_along_axis(near, best, axis=1)
-            distances[some, : best.shape[1]] = -near if self._metric == "l2" else near
+                worse = -np.matmul(candidates, queries[some, :, None])[:, :, 0]
+            worse[found[some] < 0] = np.inf
+            best = np.argsort(worse, axis=1)[:, :fetch]
+            ids[some] = np.take_along_axis(found[some], best, axis=1)
+            worse = np.take_along_axis(worse, best, axis=1)
+            distances[some] = worse if self._metric == "l2" else -worse
         return distances, ids
 
     def _positions(self, found: IntArray) -> IntArray:
@@ -296,6 +296,21 @@ class FaissIndex:
             report=self.report,
             k=self.k,
         )
+
+
+@lru_cache(maxsize=64)
+def _search_parameters(kind: str, width: int, selector: Any = None) -> Any:
+    """Return FAISS's search parameters; made once for each width, for that takes longer than some searches."""
+    only = {} if selector is None else {"sel": selector}
+    if kind == "flat":
+        return _FAISS.SearchParameters(**only) if only else None
+    if kind == "hnsw":
+        return _FAISS.SearchParametersHNSW(efSearch=width, **only)
+    return _FAISS.SearchParametersIVF(nprobe=width, **only)
+
+
+def _none(n: int, k: int) -> tuple[IntArray, FloatArray]:
+    return np.full((n, k), -1, np.int64), np.full((n, k), np.nan, np.float32)
 
 
 def _order(parts: Sequence[Part]) -> IntArray | None:
