@@ -25,6 +25,7 @@ TRAINING_ROWS = 64
 _TRAINING_ROUNDS = 10
 _LEAST_TRAINING_ROWS = 512  # more than the 256 centroids of a product quantiser
 _LINK_EFFORT = 100
+_RESTRICTED_EFFORT = 4  # classes that are left out were in the nearest lists
 _GPU_MAX = 2048  # neighbours, and lists probed
 _REFINED_BYTES = 1 << 24
 _JUDGED_ROWS = 1000
@@ -152,15 +153,17 @@ class FaissIndex:
         One more neighbour than asked for is fetched where `exclude` is given. Rows whose float32 distances are
         equal come in order of row id, but which of several equal rows make the k-th place is FAISS's choice.
 
-        Among at most `NARROW_ROWS` rows search is exact, by reading these rows: few of them lie in the lists or links
-        that a query visits. Among more, FAISS leaves the others out on its way, on the CPU (a GPU index takes no
-        notice of that), and looks harder by the share that is left out; for more neighbours than it was tuned for it
-        looks harder by the root of the ratio. A query that finds fewer rows than there are is asked again exactly.
+        Among at most `NARROW_ROWS` rows search is exact, by reading these rows: few of them lie in the lists that a
+        query visits. For hnsw it is so among any rows: links lead to the classes near a query, and where these are left
+        out they end. Among more rows FAISS leaves the others out on its way, on the CPU (a GPU index takes no notice
+        of that), in four times as many lists over the share that is left, with twice the candidates. For more
+        neighbours than it was tuned for effort rises by the root of the ratio. A query that finds fewer rows than there
+        are is asked again exactly.
         """
         queries = validate_queries(X, k, exclude, self.n_features)
         positions = resolve_positions(among, self.row_ids)
         n_rows = self.n_added if positions is None else len(positions)
-        if positions is not None and n_rows <= NARROW_ROWS:
+        if positions is not None and (n_rows <= NARROW_ROWS or self.kind == "hnsw"):
             return self._exact(queries, k, exclude, positions)
         fetch = min(k + (exclude is not None), n_rows)
         if not fetch or not len(queries):
@@ -195,11 +198,12 @@ class FaissIndex:
 
     def _find(self, queries: FloatArray, fetch: int, positions: IntArray | None) -> tuple[FloatArray, IntArray]:
         """Return distances and positions in the rows of the nearest `fetch`, -1 at the end where there are fewer."""
-        wanted = min(fetch * self.parameters.get("refine", 1), self.n_added)
+        refine = self.parameters.get("refine", 1)
+        wanted = min(fetch * (refine if positions is None or refine == 1 else 2 * refine), self.n_added)
         effort = math.sqrt(max(fetch / self.k, 1))
         selector = None
         if positions is not None:
-            effort *= self.n_added / len(positions)
+            effort *= _RESTRICTED_EFFORT * self.n_added / len(positions)
             selector = _FAISS.IDSelectorBitmap(self._bitmap(positions))
         width = 0
         if "nprobe" in self.parameters:
@@ -305,7 +309,7 @@ def _search_parameters(kind: str, width: int, selector: Any = None) -> Any:
     if kind == "flat":
         return _FAISS.SearchParameters(**only) if only else None
     if kind == "hnsw":
-        return _FAISS.SearchParametersHNSW(efSearch=width, **only)
+        return _FAISS.SearchParametersHNSW(efSearch=width)
     return _FAISS.SearchParametersIVF(nprobe=width, **only)
 
 
