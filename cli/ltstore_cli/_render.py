@@ -25,7 +25,14 @@ if TYPE_CHECKING:
     from ltstore.store import Problem, Repair, VerifyReport
     from ltstore.transfer import ExportReport, ImportReport
     from ltstore.types import Encoder
-    from ltstore.workflow import BacktestOutcome, EvaluateResult, Prediction, QuickstartResult, TrainOutcome
+    from ltstore.workflow import (
+        BacktestOutcome,
+        EvaluateResult,
+        IndexResult,
+        Prediction,
+        QuickstartResult,
+        TrainOutcome,
+    )
 
 
 def line(text: str = "") -> None:
@@ -385,6 +392,34 @@ def _where(found: Problem | Repair, store: str) -> str:
     parts += [f"chunk {chunk}"] if chunk is not None else []
     parts += [f"rows {found.rows[0]:,}..{found.rows[1] - 1:,}"] if found.rows is not None else []
     return ", ".join(part for part in parts if part)
+
+
+def index(result: IndexResult) -> None:
+    """Print what an index is and what it finds."""
+    report = result.report or {}
+    recall, spent = report.get("recall", {}), report.get("milliseconds", {})
+    found = ", ".join(
+        f"{name} {value:.3f}" + (f" of {report['n_queries'][name]:,}" if report["n_queries"] else "")
+        for name, value in recall.items()
+    )
+    pairs(
+        [
+            ("index", result.path),
+            ("done", result.done),
+            ("kind", f"{result.kind} ({result.reason})"),
+            ("metric", result.metric),
+            ("device", result.device),
+            ("effort", settings(result.parameters) if result.parameters else "all rows"),
+            ("recall", f"{found} ({report['queries']})" if report else "not measured: too few rows"),
+            ("one query", ", ".join(f"{name} {value:.2f} ms" for name, value in spent.items()) or None),
+            ("rows", f"{result.n_rows:,} x {result.n_features}"),
+            ("size", size(result.n_bytes)),
+            ("seconds", f"{result.seconds:.2f}"),
+            *([("graph", result.graph)] if result.graph else []),
+        ]
+    )
+    if report and not report["reached"]:
+        note(f"recall {report['wanted']:g} was not reached: --kind flat is exact, and --memory may allow more")
 
 
 def neighbors(name: str, answers: Sequence[Mapping[str, Any]]) -> None:
