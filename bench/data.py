@@ -11,7 +11,7 @@ import numpy as np
 
 from ltstore.rows import ArrayRows
 from ltstore.store import Store, create_store
-from ltstore.types import EncoderIdentity, FloatArray, IntArray
+from ltstore.types import EncoderIdentity, FloatArray, IntArray, RowStatus
 
 DATA = Path(os.environ.get("LTSTORE_TEST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 
@@ -71,6 +71,24 @@ def stored(path: Path, rows: np.ndarray[tuple[int, int], np.dtype[np.float16]]) 
                 status=np.zeros(n, np.uint8),
                 keys=[str(row) for row in range(start, stop)],
                 errors=[None] * n,
+            )
+        writer.finish()
+    return store
+
+
+def write_rows(path: Path, rows: ArrayRows, dtype: str = "float32") -> Store:
+    """Write labelled rows as split "train" of a new store of their classes."""
+    store = create_store(path, encoder=rows.encoder, class_names=rows.class_names)
+    with store.begin_split("train", n_rows=rows.n_samples, source_digest="sha256:made", dtype=dtype) as writer:
+        for shard in writer.pending:
+            start, stop = writer.plan.shard_range(shard)
+            writer.write_shard(
+                shard,
+                embeddings=rows.read(start, stop),
+                labels=rows.labels[start:stop],
+                status=np.full(stop - start, RowStatus.OK, np.uint8),
+                keys=[str(row) for row in range(start, stop)],
+                errors=[None] * (stop - start),
             )
         writer.finish()
     return store

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from bench.machine import ROOT
 
 CYCLE = 1024
+PASSES = 2
 N_CLASSES = 10
 
 
@@ -42,9 +43,9 @@ def stream_apart(store: Path, way: str, ceiling: int) -> Streamed:
     Parameters
     ----------
     store : Path
-    way : {"in order", "batches"}
+    way : {"in order", "batches", "train"}
         "in order": a training pass, the two products and the softmax gradient of ten classes on blocks of 8,192
-        rows. "batches": an epoch of shuffled minibatches of 4,096.
+        rows. "batches": an epoch of shuffled minibatches of 4,096. "train": moments and `PASSES` passes of the trainer.
     ceiling : int
         Bytes.
 
@@ -93,9 +94,25 @@ def _blocks(store: Path, way: str) -> Iterator[tuple[NDArray[np.int64], NDArray[
         yield rows.row_ids[start : start + len(X)], X
 
 
+def _train(store: Path) -> Streamed:
+    from ltstore.linear import TrainSettings, train_linear
+    from ltstore.stats import class_moments
+    from ltstore.store import open_store
+    from ltstore.stream import TrainingStream
+
+    stream = TrainingStream(open_store(store).split("train").rows(normalize=True))
+    settings = TrainSettings(max_passes=PASSES, tolerance=0.0)
+    result = train_linear(stream, settings, class_moments(stream.rows))
+    n_failed = 0 if result.n_passes == PASSES and np.isfinite(result.model.weight).all() else stream.n_samples
+    return Streamed(stream.n_samples, n_failed, peak_bytes())
+
+
 def main(words: Any = None) -> int:
     """Stream, and print what was seen as JSON."""
     store, way, ceiling = words or sys.argv[1:]
+    if way == "train":
+        print(json.dumps(asdict(_train(Path(store)))))
+        return 0
     n_rows = n_failed = 0
     for row_ids, X in _blocks(Path(store), way):
         n_rows += len(X)

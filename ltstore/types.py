@@ -224,6 +224,14 @@ class Encoder(Protocol):
         """(n, ...) stacked inputs -> (n, D) float32 embeddings, not modified otherwise."""
 
 
+@runtime_checkable
+class TextEncoder(Protocol):
+    """An encoder whose space texts share."""
+
+    def encode_text(self, texts: Sequence[str]) -> FloatArray:
+        """(n,) texts -> (n, D) float32, not normalised."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Donors:
     """Each class's nearest donor (head) classes and how much each lends.

@@ -13,7 +13,6 @@ from bench.accuracy.problems import problem
 from bench.case import Size
 from bench.records import latest_records
 from ltstore.backtest import Candidate, Member, run_backtest
-from ltstore.neighbors import class_donors
 from ltstore.rows import ArrayRows
 from ltstore.sampling import make_sampler
 from ltstore.stats import class_moments
@@ -141,7 +140,7 @@ def _member(sampler: str, settings: Settings) -> Member:
 def _estimates(rows: ArrayRows, sampler: str) -> dict[str, Settings]:
     """Fixed pulls at multiples of what the rows say; the sampler's default is twice the estimate."""
     moments = class_moments(rows)
-    fitted = make_sampler(sampler).fit(rows, moments, class_donors(moments.means, moments.counts))
+    fitted = make_sampler(sampler).fit(rows, moments)
     twice = fitted.settings.get("pull_rows")
     if twice is None:
         return {}

@@ -22,24 +22,28 @@ from ltstore.types import EncoderIdentity
 SHAPES = {"toy": (1 << 20, 64, 1024), "full": (20_000_000_000, 768, 65_536)}
 CEILING = 1_500_000_000
 STRETCH = 800_000_000
-WAYS = ("in order", "batches")
+VARIANTS = {
+    "in order": "training pass in order",
+    "batches": "shuffled batches",
+    "train": "moments and two passes",
+}
 
 
-def build(size: Size) -> Iterator[Workload]:
-    """Yield a training pass in order, and an epoch of shuffled batches, each in a process of its own."""
+def build(size: Size, ways: tuple[str, ...] = ("in order", "batches")) -> Iterator[Workload]:
+    """Yield a workload for each way to stream a store (`bench.streaming`), each in a process of its own."""
     n_bytes, n_features, shard_rows = SHAPES[size]
     n_rows = n_bytes // (2 * n_features)
     settings = {"n_samples": n_rows, "n_features": n_features, "n_bytes": n_bytes, "dtype": "float16"}
     free = shutil.disk_usage(tempfile.gettempdir()).free
     if free < 1.1 * n_bytes:
         why = f"{tempfile.gettempdir()} has not {1.1 * n_bytes / 1e9:.0f} GB free yet: give another with --dir"
-        for way in WAYS:
+        for way in ways:
             yield _workload(way, (), n_rows, settings, {"ltstore": why})
         return
     with tempfile.TemporaryDirectory() as directory:
         store = Path(directory) / "store"
         write(store, n_rows, n_features, shard_rows)
-        for way in WAYS:
+        for way in ways:
             candidates = (
                 Candidate(name="ltstore", run=partial(stream_apart, store, way, CEILING), work=n_rows),
                 Candidate(
@@ -62,9 +66,8 @@ def _workload(
                 f"{name}: {result.n_failed} wrong rows, {result.n_rows} of {n_rows} rows seen"
             )
 
-    variant = "training pass in order" if way == "in order" else "shuffled batches"
     return Workload(
-        variant=variant,
+        variant=VARIANTS[way],
         candidates=candidates,
         check=check,
         kind="memory",

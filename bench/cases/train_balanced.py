@@ -38,15 +38,13 @@ def build(size: Size) -> Iterator[Workload]:
 
 
 def _workload(variant: str, n_rows: int, n_features: int, n_classes: int, aim: float) -> Workload:
-    from ltstore.neighbors import class_donors
     from ltstore.sampling import balance_targets, make_sampler
     from ltstore.stats import class_moments
     from ltstore.stream import TrainingStream
 
     rows = made_rows(n_rows, n_features, n_classes)
     moments = class_moments(rows)
-    donors = class_donors(moments.means, moments.counts)
-    sampler = make_sampler("neighbor-gauss", **SAMPLER).fit(rows, moments, donors)
+    sampler = make_sampler("neighbor-gauss", **SAMPLER).fit(rows, moments)
     targets = balance_targets(moments.counts)
     stream = TrainingStream(rows, sampler=sampler, targets=targets)
     bare: dict[str, Any] = {"tau": 0.0, "l2": 0.0, "center": np.zeros(n_features)}

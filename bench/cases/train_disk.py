@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 
 from bench.case import Case, Size
-from bench.data import made_rows
+from bench.data import made_rows, write_rows
 from bench.objective import made_objective
 from bench.timing import Candidate, Workload, WrongResultError
-from ltstore.types import RowStatus
 
 # The trainer's problems A, B and C: (rows, features, classes)
 SHAPES: dict[str, dict[str, tuple[int, int, int]]] = {
@@ -32,23 +31,10 @@ def build(size: Size) -> Iterator[Workload]:
 
 def _workload(path: Path, variant: str, n_rows: int, n_features: int, n_classes: int) -> Workload:
     from ltstore.stats import class_moments
-    from ltstore.store import create_store
     from ltstore.stream import TrainingStream
 
     made = made_rows(n_rows, n_features, n_classes)
-    store = create_store(path, encoder=made.encoder, class_names=made.class_names)
-    with store.begin_split("train", n_rows=made.n_samples, source_digest="made", dtype="float16") as writer:
-        for shard in writer.pending:
-            start, stop = writer.plan.shard_range(shard)
-            writer.write_shard(
-                shard,
-                embeddings=made.read(start, stop),
-                labels=made.labels[start:stop],
-                status=np.full(stop - start, RowStatus.OK, np.uint8),
-                keys=[str(i) for i in range(start, stop)],
-                errors=[None] * (stop - start),
-            )
-        rows = writer.finish().rows(normalize=True)
+    rows = write_rows(path, made, "float16").split("train").rows(normalize=True)
     moments = class_moments(rows)
     weight = np.random.default_rng(1).standard_normal((n_classes, n_features))
     bias = np.zeros(n_classes)

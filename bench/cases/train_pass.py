@@ -32,6 +32,7 @@ def build(size: Size) -> Iterator[Workload]:
 
 
 def _workload(variant: str, shape: tuple[int, int, int, float, float], side: int) -> Workload:
+    from ltstore.kernels.peak import bare_product
     from ltstore.rows import BLOCK_ROWS
     from ltstore.stats import class_moments
     from ltstore.stream import TrainingStream
@@ -49,8 +50,7 @@ def _workload(variant: str, shape: tuple[int, int, int, float, float], side: int
     logits = np.empty((BLOCK_ROWS, n_classes), np.float32)
     forward = np.empty((n_classes, n_features), np.float32)
     flops = 4.0 * n_rows * n_features * n_classes
-    square = rng.standard_normal((side, side), np.float32)
-    out = np.empty_like(square)
+    peak = bare_product(side, side, side)
 
     def products() -> Any:
         total = np.zeros((n_classes, n_features))
@@ -63,19 +63,16 @@ def _workload(variant: str, shape: tuple[int, int, int, float, float], side: int
     candidates = [
         Candidate(name="objective", run=lambda: objective.evaluate(weight, bias), work=flops),
         Candidate(name="two bare products", run=products, work=flops),
-        Candidate(name="float32 peak", run=lambda: np.matmul(square, square, out=out), work=2.0 * side**3),
+        Candidate(name="float32 peak", run=peak.run, work=peak.flops),
     ]
     skipped = {}
     if reason := missing("torch"):
         skipped["bf16 peak (torch)"] = reason
     else:
-        import torch
-
-        half = torch.from_numpy(square).to(torch.bfloat16)
-        bf16 = Candidate(
-            name="bf16 peak (torch)", run=lambda: half @ half, work=2.0 * side**3, aim=aim, stretch=stretch
+        half = bare_product(side, side, side, precision="bf16")
+        candidates.append(
+            Candidate(name="bf16 peak (torch)", run=half.run, work=half.flops, aim=aim, stretch=stretch)
         )
-        candidates.append(bf16)
 
     def check(name: str, result: Any) -> None:
         if name == "objective":
@@ -86,7 +83,7 @@ def _workload(variant: str, shape: tuple[int, int, int, float, float], side: int
                 raise WrongResultError(f"{name}: not (X W')' X")
         else:
             found = np.asarray(result.float() if name.startswith("bf16") else result)
-            wide = square.astype(np.float64) @ square
+            wide = peak.X.astype(np.float64) @ peak.W.T
             if not np.allclose(found, wide, rtol=0.02, atol=0.02 * np.abs(wide).max()):
                 raise WrongResultError(f"{name}: not the product of the two matrices")
 

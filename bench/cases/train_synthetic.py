@@ -26,7 +26,6 @@ AMOUNTS = ("one a real row", "up to the largest class")
 def build(size: Size) -> Iterator[Workload]:
     """Yield a workload for each sampler and number of rows."""
     from ltstore.linear.metric import within_class_metric
-    from ltstore.neighbors import class_donors
     from ltstore.sampling import balance_targets, make_sampler
     from ltstore.stats import class_moments
     from ltstore.stream import TrainingStream
@@ -34,7 +33,6 @@ def build(size: Size) -> Iterator[Workload]:
     n_rows, n_features, n_classes = SHAPES[size]
     rows = made_rows(n_rows, n_features, n_classes)
     moments = class_moments(rows, rank=16)
-    donors = class_donors(moments.means, moments.counts)
     weight = np.random.default_rng(1).standard_normal((n_classes, n_features))
     bias = np.zeros(n_classes)
     objective = partial(made_objective, moments=moments, tau=0.0, metric=within_class_metric(moments))
@@ -42,7 +40,7 @@ def build(size: Size) -> Iterator[Workload]:
     balanced = balance_targets(moments.counts)
     equal = np.floor(balanced * (rows.n_samples / balanced.sum())).astype(np.int64)
     for variant, (name, settings) in SAMPLERS.items():
-        sampler = make_sampler(name, **settings).fit(rows, moments, donors)
+        sampler = make_sampler(name, **settings).fit(rows, moments)
         for amount, targets in zip(AMOUNTS, (equal, balanced), strict=True):
             stream = TrainingStream(rows, sampler=sampler, targets=targets)
             both = objective(stream)

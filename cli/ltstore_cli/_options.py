@@ -145,6 +145,18 @@ def parse_encoder_options(pairs: list[str] | None) -> dict[str, Any] | None:
     return parse_options(pairs, "--encoder-option") or None
 
 
+def parse_bytes(text: str | None, flag: str) -> int | None:
+    """Turn "2GB", "500 MB" or "8000000" into bytes (units of 1,000)."""
+    import re
+
+    if text is None:
+        return None
+    parts = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([kMGT]?)B?", text)
+    if parts is None:
+        raise typer.BadParameter(f"expected a size such as 500MB or 2GB, found {text!r}", param_hint=flag)
+    return int(float(parts[1]) * 1000 ** " kMGT".index(parts[2] or " "))
+
+
 def number_or_auto(text: str, flag: str) -> int | str:
     """Return "auto" or a positive int."""
     if text == "auto":

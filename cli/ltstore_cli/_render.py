@@ -25,7 +25,14 @@ if TYPE_CHECKING:
     from ltstore.store import Problem, Repair, VerifyReport
     from ltstore.transfer import ExportReport, ImportReport
     from ltstore.types import Encoder
-    from ltstore.workflow import BacktestOutcome, EvaluateResult, Prediction, QuickstartResult, TrainOutcome
+    from ltstore.workflow import (
+        BacktestOutcome,
+        EvaluateResult,
+        IndexResult,
+        Prediction,
+        QuickstartResult,
+        TrainOutcome,
+    )
 
 
 def line(text: str = "") -> None:
@@ -172,7 +179,7 @@ def progress(title: str, total: int | None, unit: str = "rows") -> Iterator[Adva
 
 @contextmanager
 def training(n_passes: int | None) -> Iterator[tuple[Advance, Callable[[PassRecord], None]]]:
-    """Show a bar of passes with loss, gap and accuracy on the holdout, where known."""
+    """Show a bar of passes with loss, gap, accuracy on the holdout and share of the machine's peak, where known."""
     with _bar("train", n_passes, "passes") as (advance, entitle):
         kept: dict[str, str] = {}
 
@@ -181,11 +188,10 @@ def training(n_passes: int | None) -> Iterator[tuple[Advance, Callable[[PassReco
                 kept["gap"] = f"gap {done.gap / max(abs(done.value), 1e-300):.1%}"
             if done.holdout_balanced == done.holdout_balanced:
                 kept["holdout"] = f"holdout {100 * done.holdout_balanced:.1f}"
-            entitle(
-                " ".join(
-                    ["train", f"loss {done.loss:.4f}", *kept.values(), f"{done.rows_per_second:,.0f} rows/s"]
-                )
-            )
+            words = ["train", f"loss {done.loss:.4f}", *kept.values(), f"{done.rows_per_second:,.0f} rows/s"]
+            if done.share_of_peak == done.share_of_peak:
+                words.append(f"{done.share_of_peak:.0%} of peak")
+            entitle(" ".join(words))
 
         yield advance, on_pass
 
@@ -397,6 +403,34 @@ def _where(found: Problem | Repair, store: str) -> str:
     return ", ".join(part for part in parts if part)
 
 
+def index(result: IndexResult) -> None:
+    """Print what an index is and what it finds."""
+    report = result.report or {}
+    recall, spent = report.get("recall", {}), report.get("milliseconds", {})
+    found = ", ".join(
+        f"{name} {value:.3f}" + (f" of {report['n_queries'][name]:,}" if report["n_queries"] else "")
+        for name, value in recall.items()
+    )
+    pairs(
+        [
+            ("index", result.path),
+            ("done", result.done),
+            ("kind", f"{result.kind} ({result.reason})"),
+            ("metric", result.metric),
+            ("device", result.device),
+            ("effort", settings(result.parameters) if result.parameters else "all rows"),
+            ("recall", f"{found} ({report['queries']})" if report else "not measured: too few rows"),
+            ("one query", ", ".join(f"{name} {value:.2f} ms" for name, value in spent.items()) or None),
+            ("rows", f"{result.n_rows:,} x {result.n_features}"),
+            ("size", size(result.n_bytes)),
+            ("seconds", f"{result.seconds:.2f}"),
+            *([("graph", result.graph)] if result.graph else []),
+        ]
+    )
+    if report and not report["reached"]:
+        note(f"recall {report['wanted']:g} was not reached: --kind flat is exact, and --memory may allow more")
+
+
 def neighbors(name: str, answers: Sequence[Mapping[str, Any]]) -> None:
     """Print the neighbours of one query."""
     table(
@@ -546,12 +580,21 @@ def train_summary(outcome: TrainOutcome, out: Path) -> None:
         kept = outcome.history[outcome.kept_pass - 1]
         gap = "" if kept["gap"] is None else f", estimated {kept['gap']:.2g} above the least"
         items.append(("objective", f"{kept['value']:.4f} (loss {kept['loss']:.4f}){gap}"))
-        waiting = f"{100 * outcome.data_share:.0f}% of the time waiting for rows"
-        items.append(("speed", f"{outcome.rows_per_second:,.0f} rows/s, {waiting}"))
+        items.append(("speed", _speed(outcome)))
+    if again := outcome.refit:
+        end = _STOPPED[again["stopped"]]
+        items.append(("refit", f"on all {again['n_real']:,} rows: {again['n_passes']} passes more, {end}"))
     if workers := settings.get("workers"):
         items.append(("workers", _workers(workers)))
     pairs(items)
     note(f"next: ltstore evaluate {out} --store {outcome.model.record['made_from']['store']} --split test")
+
+
+def _speed(outcome: TrainOutcome) -> str:
+    words = [f"{outcome.rows_per_second:,.0f} rows/s"]
+    if outcome.share_of_peak == outcome.share_of_peak:
+        words.append(f"{outcome.share_of_peak:.0%} of the {outcome.peak / 1e9:,.0f} GFLOP/s of a bare product")
+    return ", ".join([*words, f"{outcome.data_share:.0%} of the time waiting for rows"])
 
 
 def _grid_table(trials: Sequence[Mapping[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""ltstore index: build a FAISS index."""
+"""ltstore index: build a FAISS index, or bring it up to date."""
 
 from __future__ import annotations
 
@@ -7,39 +7,58 @@ from typing import Annotated
 import typer
 
 from ltstore_cli import _render
-from ltstore_cli._options import Device, Json, Split, StorePath, Subset
+from ltstore_cli._options import Device, Json, Split, StorePath, Subset, parse_bytes
 
 
 def index(
     store: StorePath,
     split: Split = "train",
     subset: Subset = None,
-    kind: Annotated[str, typer.Option(help="auto or flat (exact).")] = "auto",
+    kind: Annotated[
+        str,
+        typer.Option(
+            help="auto, flat (exact), hnsw (graph), ivf (lists), sq8 (lists of bytes) or ivfpq (lists, bits)."
+        ),
+    ] = "auto",
     metric: Annotated[str, typer.Option(help="cosine, inner_product or l2.")] = "cosine",
+    recall: Annotated[
+        float,
+        typer.Option(help="Share of the true neighbours to find, over all queries and over those of the tail."),
+    ] = 0.95,
+    memory: Annotated[
+        str | None, typer.Option(help="What the index may take, e.g. 2GB. Default: half of the machine's.")
+    ] = None,
+    graph: Annotated[
+        int | None, typer.Option(min=1, metavar="K", help="Also write the K nearest rows of every row.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Build anew even if a good index is there.")] = False,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Build the nearest-neighbour index of a split or subset.
+    """Build the nearest-neighbour index of a split or subset, or bring it up to date.
 
-    Example: `ltstore index birds.zarr --split train`
+    An index that is there is kept, rows appended since are added, and a damaged or foreign one is built again from the
+    store. Search is tuned on rows held out while it is built, and what it finds of their neighbours is reported.
+
+    Example: `ltstore index birds.zarr --recall 0.99`
     """
     from ltstore.workflow import build_store_index, select
 
     with _render.progress("index", select(store, split, subset).rows.n_samples) as progress:
         result = build_store_index(
-            store, split=split, subset=subset, kind=kind, metric=metric, device=device, progress=progress
+            store,
+            split=split,
+            subset=subset,
+            kind=kind,
+            metric=metric,
+            device=device,
+            recall=recall,
+            memory_bytes=parse_bytes(memory, "--memory"),
+            graph=graph,
+            force=force,
+            progress=progress,
         )
     if json:
         _render.json_out(result.to_json())
-        return
-    _render.pairs(
-        [
-            ("index", result.path),
-            ("kind", f"{result.kind} ({result.reason})"),
-            ("metric", result.metric),
-            ("device", result.device),
-            ("rows", f"{result.n_rows:,} x {result.n_features}"),
-            ("size", _render.size(result.n_bytes)),
-            ("seconds", f"{result.seconds:.2f}"),
-        ]
-    )
+    else:
+        _render.index(result)

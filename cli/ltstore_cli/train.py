@@ -135,6 +135,13 @@ def train(
             help="Train a head for every combination in the same passes, keep the best on the holdout; repeat.",
         ),
     ] = None,
+    refit: Annotated[
+        bool,
+        typer.Option(
+            "--refit/--no-refit",
+            help="When a holdout that is a share has chosen, put it back and train on from there on all rows.",
+        ),
+    ] = False,
     checkpoint: Annotated[
         Path | None,
         typer.Option(help="Directory to put the run away in; the same command goes on from there."),
@@ -171,7 +178,7 @@ def train(
     """Train a head on real rows, with synthetic rows for the tail if asked, and write a model directory.
 
     Examples: `ltstore train birds.zarr --sampler neighbor-gauss --out models/ng`;
-    `ltstore train birds.zarr --holdout 0.2 --grid l2=1e-3,1e-2 --grid tau=0.5,1,1.5 --out models/best`
+    `ltstore train birds.zarr --holdout 0.2 --grid l2=1e-3,1e-2 --grid tau=0.5,1,1.5 --refit --out models/best`
     """
     from ltstore.engine import open_engine
     from ltstore.linear import Checkpointing, TrainSettings
@@ -214,9 +221,10 @@ def train(
         raise typer.BadParameter("needs --checkpoint DIR", param_hint="--checkpoint-every")
     how = {} if checkpoint_every is None else {"every_passes": checkpoint_every}
     number = None if workers is None else number_or_auto(workers, "--workers")
+    n_passes = settings.n_passes * (1 + refit) if settings else None
     with ExitStack() as stack:
         crew = stack.enter_context(open_engine(engine, number or "auto", address=address))
-        progress, on_pass = stack.enter_context(_render.training(settings.n_passes if settings else None))
+        progress, on_pass = stack.enter_context(_render.training(n_passes))
         outcome = train_head(
             store,
             split=split,
@@ -233,6 +241,7 @@ def train(
             row_weights=None if row_weights is None else _read_weights(row_weights),
             holdout=_share_or_name(holdout),
             grid=parse_grid(grid) or None,
+            refit=refit,
             checkpoint=None if checkpoint is None else Checkpointing(directory=checkpoint, **how),
             engine=crew,
             n_workers=1 if crew or number is None else number,

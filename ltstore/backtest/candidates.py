@@ -8,7 +8,7 @@ from typing import Any
 
 from ltstore.errors import ConfigError
 from ltstore.linear import TrainSettings
-from ltstore.linear.training import CLOSED_FORMS
+from ltstore.linear.closed_form import CLOSED_FORMS
 from ltstore.sampling import SAMPLERS
 
 POSTHOC_TAUS = (0.0, 0.125, 0.25, 0.375, 0.5)

@@ -12,10 +12,9 @@ from ltstore.backtest.candidates import Candidate, Member, default_candidates
 from ltstore.backtest.card import REFERENCE, Card, judge, widest
 from ltstore.backtest.plan import ROWS_PER_CLASS, Trial, large_classes, plan_trials
 from ltstore.errors import ConfigError
-from ltstore.linear import TrainSettings, train_closed_form, train_linear
+from ltstore.linear import Origin, TrainSettings, train_closed_form, train_linear
 from ltstore.linear.objective import EMPTY_CLASS_BIAS
 from ltstore.linear.problem import lean
-from ltstore.neighbors import class_donors
 from ltstore.rows import ArrayRows, class_counts, copy_rows_at
 from ltstore.sampling import balance_targets, make_sampler
 from ltstore.stats import ClassMoments, class_moments
@@ -175,15 +174,14 @@ def _by_class(right: IntArray, labels: IntArray, n_classes: int) -> DoubleArray:
 def _train(member: Member, rows: ArrayRows, moments: ClassMoments, seed: int) -> HeadArrays:
     if member.head != "linear":
         found = train_closed_form(
-            member.head, moments, class_names=rows.class_names, encoder=rows.encoder, rows=rows
+            member.head, moments, class_names=rows.class_names, origin=Origin.of(rows), rows=rows
         )
     else:
         sampler = targets = None
         if member.sampler != "none":
-            donors = class_donors(moments.means, moments.counts)
-            sampler = make_sampler(member.sampler, **member.sampler_settings).fit(rows, moments, donors)
+            sampler = make_sampler(member.sampler, **member.sampler_settings).fit(rows, moments)
             targets = balance_targets(moments.counts, max_ratio=member.max_ratio)
         stream = TrainingStream(rows, sampler=sampler, targets=targets, seed=seed)
         settings = TrainSettings(loss=member.loss, implicit=member.implicit, tolerance=TOLERANCE, seed=seed)
-        found = train_linear(stream, settings, moments, encoder=rows.encoder)
+        found = train_linear(stream, settings, moments)
     return found.model.arrays

@@ -5,14 +5,16 @@ the rows in memory. Start reading at `train_linear`, then `objective` and `solve
 """
 
 from ltstore.linear.checkpoint import Checkpointing
-from ltstore.linear.closed_form import Head, gda, nearest_class_mean, ridge
+from ltstore.linear.closed_form import Head, gda, nearest_class_mean, ridge, train_closed_form
 from ltstore.linear.grid import expand_grid
 from ltstore.linear.holdout import HoldoutScore
 from ltstore.linear.model import LinearModel, load_model
+from ltstore.linear.origin import Origin
 from ltstore.linear.prediction import predict_rows, predict_top
 from ltstore.linear.progress import PassRecord
+from ltstore.linear.result import TrainResult, best_of
 from ltstore.linear.settings import MinibatchSettings, TrainSettings
-from ltstore.linear.training import TrainResult, best_of, train_closed_form, train_grid, train_linear
+from ltstore.linear.training import refit_linear, train_grid, train_linear
 
 __all__ = [
     "Checkpointing",
@@ -20,6 +22,7 @@ __all__ = [
     "HoldoutScore",
     "LinearModel",
     "MinibatchSettings",
+    "Origin",
     "PassRecord",
     "TrainResult",
     "TrainSettings",
@@ -30,6 +33,7 @@ __all__ = [
     "nearest_class_mean",
     "predict_rows",
     "predict_top",
+    "refit_linear",
     "ridge",
     "train_closed_form",
     "train_grid",

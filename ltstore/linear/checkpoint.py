@@ -1,7 +1,8 @@
 """A training run put away in the middle, and taken up again so that it ends in the same bits.
 
-A directory with checkpoint.json, which says what is trained and names the file of the arrays, and that file. The arrays
-are there before the record names them, so whoever dies at any moment leaves the last whole checkpoint.
+A directory with checkpoint.json, which says what is trained and names the file of the arrays, and that file. Heads that
+share their passes are one run, each with a state of its own. The arrays are there before the record names them, so
+whoever dies at any moment leaves the last whole checkpoint.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,14 +26,17 @@ from ltstore.linear.reading import read_arrays, read_header
 from ltstore.provenance import versions
 from ltstore.types import DoubleArray
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _HEADER = "checkpoint.json"
 _ARRAYS = re.compile(r"state-[0-9a-f]{16}\.safetensors")
 _REMEDY = "remove the directory to begin anew"
 
 
+Shapes = Sequence[tuple[str, tuple[int, ...]]]
+
+
 class State(NamedTuple):
-    """Where a run stands: float64 arrays and JSON values."""
+    """Where a head stands: float64 arrays and JSON values, "passes" among them."""
 
     arrays: dict[str, DoubleArray]
     facts: dict[str, Any]
@@ -78,6 +82,8 @@ class Checkpoint:
     how : Checkpointing
     identity : mapping
         All that decides how the run goes, as JSON values: a checkpoint of anything else is refused.
+    passes : int
+        Behind the last state that was saved or loaded.
 
     Raises
     ------
@@ -87,19 +93,19 @@ class Checkpoint:
 
     how: Checkpointing
     identity: Mapping[str, Any]
-    _passes: int = 0
+    passes: int = 0
     _saved: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         self.path = Path(self.how.directory).absolute()
         check_directory(self.path)
 
-    def load(self, *shapes: tuple[str, tuple[int, ...]]) -> State | None:
-        """Return the state to go on from, None where there is none yet.
+    def load(self, shapes: Sequence[Shapes]) -> list[State] | None:
+        """Return the state of each head to go on from, None where there is none yet.
 
         Parameters
         ----------
-        shapes : (name, shape)
+        shapes : sequence of K sequences of (name, shape)
             Of arrays that must be there; -1 stands for any length. All must be finite float64.
 
         Raises
@@ -120,44 +126,54 @@ class Checkpoint:
                 f"the checkpoint in {self.path} is of another training ({_differences(found, own)} differ): give the "
                 "settings and rows of that one, another directory, or remove it"
             )
-        name, facts = header.get("arrays"), header.get("facts")
-        if not isinstance(name, str) or not _ARRAYS.fullmatch(name) or not isinstance(facts, dict):
+        name, facts = header.get("arrays"), _facts(header.get("facts"), len(shapes))
+        if not isinstance(name, str) or not _ARRAYS.fullmatch(name) or facts is None:
             raise ModelFormatError(f"{header_path} is damaged: {_REMEDY}")
         arrays_path = self.path / name
         arrays = read_arrays(arrays_path, _REMEDY)
         if header.get("arrays_digest") != _digest(arrays_path.read_bytes()):
             raise ModelFormatError(f"{arrays_path} has changed since it was written: {_REMEDY}")
-        for key, shape in shapes:
-            if not _fits(arrays.get(key), shape):
-                raise ModelFormatError(f"{arrays_path} does not hold {key} of this training: {_REMEDY}")
-        self._passes = n_passes(facts)
-        return State(arrays, facts)
+        states = []
+        for head, wanted in enumerate(shapes):
+            of_head = {}
+            for key, shape in wanted:
+                array = arrays.get(_key(head, key))
+                if array is None or not _fits(array, shape):
+                    raise ModelFormatError(f"{arrays_path} does not hold {key} of this training: {_REMEDY}")
+                of_head[key] = array
+            states.append(State(of_head, facts[head]))
+        self.passes = max(map(n_passes, states))
+        return states
 
-    def save_if_due(self, state: State) -> None:
-        """Save unless the last time was only a moment ago.
+    def due(self, passes: int) -> bool:
+        """Return whether to save after so many passes: unless the last time was only a moment ago."""
+        made = passes - self.passes
+        late = time.monotonic() - self._saved >= self.how.every_seconds
+        return made >= self.how.every_passes or (made > 0 and late)
+
+    def save(self, states: Sequence[State]) -> None:
+        """Save: arrays first, then the record that names them; older arrays are removed last.
 
         Raises
         ------
         StoreWriteError
             The directory cannot be written.
         """
-        made = n_passes(state.facts) - self._passes
-        late = time.monotonic() - self._saved >= self.how.every_seconds
-        if made >= self.how.every_passes or (made > 0 and late):
-            self.save(state)
-
-    def save(self, state: State) -> None:
-        """Save: arrays first, then the record that names them; older arrays are removed last."""
         from safetensors.numpy import save
 
-        data = save({key: np.ascontiguousarray(array) for key, array in state.arrays.items()})
+        arrays = {
+            _key(head, key): np.ascontiguousarray(array)
+            for head, state in enumerate(states)
+            for key, array in state.arrays.items()
+        }
+        data = save(arrays)
         digest = _digest(data)
         name = f"state-{digest[-16:]}.safetensors"
         write_bytes(self.path / name, data)
         header = {
             "format_version": FORMAT_VERSION,
             "identity": plain(self.identity),
-            "facts": state.facts,
+            "facts": [state.facts for state in states],
             "arrays": name,
             "arrays_digest": digest,
             "versions": versions(),
@@ -166,7 +182,7 @@ class Checkpoint:
         for old in self.path.iterdir():
             if _ARRAYS.fullmatch(old.name) and old.name != name:
                 old.unlink(missing_ok=True)
-        self._passes, self._saved = n_passes(state.facts), time.monotonic()
+        self.passes, self._saved = max(map(n_passes, states)), time.monotonic()
 
 
 def remove_checkpoint(how: Checkpointing) -> None:
@@ -194,9 +210,9 @@ def plain(values: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def n_passes(facts: Mapping[str, Any]) -> int:
+def n_passes(state: State) -> int:
     """Return how many passes a state has behind it."""
-    passes = facts.get("passes")
+    passes = state.facts.get("passes")
     if not isinstance(passes, list) or not passes:
         raise ModelFormatError(f"a checkpoint must say which passes were made: {_REMEDY}")
     return len(passes)
@@ -218,11 +234,11 @@ def numbers(facts: Mapping[str, Any], key: str, length: int) -> list[float]:
     return [number({key: value}, key) for value in values]
 
 
-def records(facts: Mapping[str, Any]) -> list[PassRecord]:
+def records(state: State) -> list[PassRecord]:
     """Return the passes of a state."""
-    n_passes(facts)
+    n_passes(state)
     try:
-        return [PassRecord.from_json(one) for one in facts["passes"]]
+        return [PassRecord.from_json(one) for one in state.facts["passes"]]
     except (TypeError, ValueError) as err:
         raise ModelFormatError(f"the passes of the checkpoint are damaged ({err}): {_REMEDY}") from err
 
@@ -242,8 +258,20 @@ def _differences(found: Any, own: Mapping[str, Any]) -> str:
     return ", ".join(names)
 
 
-def _fits(array: NDArray[Any] | None, shape: tuple[int, ...]) -> bool:
-    if array is None or array.dtype != np.float64 or array.ndim != len(shape):
+def _facts(found: Any, n_heads: int) -> list[dict[str, Any]] | None:
+    """Return the facts of every head, None where they are something else."""
+    if not isinstance(found, list) or len(found) != n_heads or not all(isinstance(one, dict) for one in found):
+        return None
+    return found
+
+
+def _key(head: int, key: str) -> str:
+    """Return the name in the file of an array of head number `head`."""
+    return f"{head}.{key}"
+
+
+def _fits(array: NDArray[Any], shape: tuple[int, ...]) -> bool:
+    if array.dtype != np.float64 or array.ndim != len(shape):
         return False
     lengths = zip(array.shape, shape, strict=True)
     return all(wanted in (-1, length) for length, wanted in lengths) and bool(np.isfinite(array).all())

@@ -6,7 +6,8 @@ EMPTY_CLASS_BIAS, finite in the file and never predicted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,8 @@ import numpy as np
 from ltstore.errors import ConfigError, DataError
 from ltstore.linear.metric import between_variance, shrunk_covariance
 from ltstore.linear.objective import EMPTY_CLASS_BIAS
+from ltstore.linear.origin import Origin
+from ltstore.linear.result import TrainResult
 from ltstore.types import UNLABELLED, DoubleArray, Moments, Rows
 
 _CALIBRATION_ROWS = 4096
@@ -197,6 +200,54 @@ def calibrated(head: Head, rows: Rows) -> Head:
     t = float(np.exp(minimize_scalar(loss, bounds=_LOG_FACTORS, method="bounded").x))
     scaled = np.where(head.bias == EMPTY_CLASS_BIAS, EMPTY_CLASS_BIAS, t * head.bias)
     return Head(t * head.weight, scaled, {**head.settings, "calibration": t})
+
+
+CLOSED_FORMS: dict[str, Callable[..., Head]] = {"ncm": nearest_class_mean, "gda": gda, "ridge": ridge}
+
+
+def train_closed_form(
+    method: str,
+    moments: Moments,
+    *,
+    class_names: tuple[str, ...],
+    origin: Origin,
+    rows: Rows | None = None,
+    **options: float | bool,
+) -> TrainResult:
+    """Make a model from moments alone.
+
+    Parameters
+    ----------
+    method : {"ncm", "gda", "ridge"}
+    moments : Moments
+    class_names : tuple of str
+    origin : Origin
+        Of the rows of the moments.
+    rows : Rows, optional
+        The rows of the moments: the logits are then scaled so that their softmax is a probability (`calibrated`).
+    **options
+        Passed to `nearest_class_mean`, `gda` or `ridge`.
+
+    Raises
+    ------
+    ConfigError
+        There is no such method, or an option is out of range or unknown.
+    DataError
+        Moments cannot be used, or do not fit the names.
+    """
+    if method not in CLOSED_FORMS:
+        raise ConfigError(f"closed form must be one of {', '.join(CLOSED_FORMS)}; found {method!r}")
+    started = time.perf_counter()
+    try:
+        head = CLOSED_FORMS[method](moments, **options)
+    except TypeError as err:
+        raise ConfigError(f"closed form {method!r} does not take {sorted(options)}: {err}") from err
+    if rows is not None:
+        head = calibrated(head, rows)
+    seconds = time.perf_counter() - started
+    settings = {"head": method, **head.settings}
+    model = origin.model(head.weight, head.bias, class_names, moments.counts, settings=settings)
+    return TrainResult(model, (), 0, seconds, "closed form", 0.0)
 
 
 def _masked(weight: DoubleArray, bias: DoubleArray, moments: Moments, settings: Mapping[str, Any]) -> Head:

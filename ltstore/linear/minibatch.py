@@ -98,7 +98,7 @@ class Minibatch:
     def restore(self, state: State) -> None:
         """Go on from a state of the same run; ModelFormatError where it is none."""
         self.at, self.first, self.second = (state.arrays[name] for name in ("at", "first", "second"))
-        self.passes = records(state.facts)
+        self.passes = records(state)
 
     def run(self) -> str:
         """Make the epochs that are left and return "epochs"."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from ltstore.linear.closed_form import calibrated, gda, nearest_class_mean, ridg
 from ltstore.linear.device import Placement, resolve_device
 from ltstore.linear.heads import CosineForm, HeadForm, LinearForm
 from ltstore.linear.metric import Metric, within_class_metric
+from ltstore.linear.model import LinearModel
 from ltstore.linear.objective import EMPTY_CLASS_BIAS, ImplicitTerm, Objective
 from ltstore.linear.reweighting import BETA, class_margins, class_weights
 from ltstore.linear.settings import TrainSettings
@@ -102,12 +103,24 @@ class Problem:
         point[:, -1] = objective.prior_bias
         head = _STARTS[self.settings.resolved_init](self.moments)
         if not objective.form.has_bias:
-            norms = np.linalg.norm(head.weight, axis=1, keepdims=True)
-            point[:, :-1] = head.weight / np.where(norms > 0, norms, 1.0)
+            point[:, :-1] = _unit(head.weight)
             return point
         head = calibrated(head, self.stream.rows)
         point[:, :-1] = head.weight
         point[:, -1] += np.where(objective.empty, 0.0, head.bias + head.weight @ objective.center)
+        return point
+
+    def point_of(self, model: LinearModel) -> Vector:
+        """Return the (C, D + 1) point that `finish` makes a model of; a class that was empty begins as at zero."""
+        objective = self.objective
+        weight, bias = model.arrays
+        point = np.zeros((self.stream.n_classes, self.stream.n_features + 1))
+        if not objective.form.has_bias:
+            point[:, :-1] = _unit(weight)
+            return point
+        raised = bias + weight @ objective.center + lean(self.stream.real_counts, self.settings.posthoc_tau)
+        point[:, :-1] = weight
+        point[:, -1] = np.where(bias == EMPTY_CLASS_BIAS, objective.even_bias, raised)
         return point
 
     def preconditioner(self) -> Preconditioner:
@@ -134,17 +147,11 @@ class Problem:
             np.where(objective.empty, EMPTY_CLASS_BIAS, bias).astype(np.float32),
         )
 
-    def identity(self) -> dict[str, Any]:
-        """Return all that decides how a solver goes, as JSON values; may read all rows once."""
-        moments = hashlib.sha256()
-        for array in (self.moments.counts, self.moments.means, self.moments.pooled):
-            moments.update(np.ascontiguousarray(array).data)
-        return {
-            **self.stream.identity(),
-            "moments": "sha256:" + moments.hexdigest(),
-            "settings": self.settings.to_mapping()
-            | {"l2": self.l2, "backend": self.backend, "device": "cuda" if self.placement.on_gpu else "cpu"},
-        }
+    @property
+    def deciding(self) -> dict[str, Any]:
+        """The settings that decide how a solver goes, as JSON values."""
+        device = "cuda" if self.placement.on_gpu else "cpu"
+        return self.settings.to_mapping() | {"l2": self.l2, "backend": self.backend, "device": device}
 
     @property
     def resolved(self) -> Mapping[str, Any]:
@@ -191,6 +198,20 @@ class Problem:
         return {"synthesis": said_of_synthesis(why)}
 
 
+def identity_of(problems: Sequence[Problem]) -> dict[str, Any]:
+    """Return all that decides how solvers go on problems of one stream, as JSON values; may read all rows once."""
+    stream, moments = problems[0].stream, problems[0].moments
+    digest = hashlib.sha256()
+    for array in (moments.counts, moments.means, moments.pooled):
+        digest.update(np.ascontiguousarray(array).data)
+    several = len(problems) > 1
+    settings = {
+        f"settings of head {number}" if several else "settings": problem.deciding
+        for number, problem in enumerate(problems, start=1)
+    }
+    return {**stream.identity(), "moments": "sha256:" + digest.hexdigest(), **settings}
+
+
 def said_of_synthesis(why_made: str) -> str:
     """Return what a record says of the synthetic rows of passes: made for that reason, or, "", not made."""
     return f"rows are made: {why_made}" if why_made else "in the step, as sums of real rows"
@@ -209,6 +230,12 @@ def check_encoder(stream: TrainingStream, encoder: EncoderIdentity) -> None:
         raise DataError(
             f"the encoder gives {encoder.n_features} features and the stream has {stream.n_features}"
         )
+
+
+def _unit(weight: DoubleArray) -> DoubleArray:
+    """Return rows of norm 1; one of zeros stays."""
+    norms = np.linalg.norm(weight, axis=1, keepdims=True)
+    return weight / np.where(norms > 0, norms, 1.0)
 
 
 def _implicit_term(moments: Moments, strength: float) -> ImplicitTerm | None:

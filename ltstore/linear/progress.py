@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from ltstore.linear.objective import Evaluation
 
 NAN = float("nan")
+
+OnPass = Callable[["PassRecord"], None]
+
+
+def no_record(done: PassRecord) -> None:
+    """Ignore the record of a pass."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,9 @@ class PassRecord:
     rows_per_second : float
     holdout_accuracy, holdout_balanced : float
         Accuracy on the holdout at a point that was kept, and its mean over classes; NaN without holdout.
+    share_of_peak : float
+        Flops a second of the products of the real rows, 4 N D C a head, over those of a bare product; NaN where that
+        was not measured. Synthetic rows take their time and count nothing.
     """
 
     value: float
@@ -37,6 +47,7 @@ class PassRecord:
     rows_per_second: float = 0.0
     holdout_accuracy: float = NAN
     holdout_balanced: float = NAN
+    share_of_peak: float = NAN
 
     @property
     def stages(self) -> dict[str, float]:

@@ -9,7 +9,8 @@ Stopping: with d = -H g the L-BFGS direction, -g'd / 2 is the decrease that the 
 estimate of f - f*. The solver stops when it is at most `tolerance` times f.
 
 A run asks for evaluations instead of making them, so that several runs share the passes over the rows (`minimize`), and
-what it goes on from after each iterate is a plain state that can be put away and taken up again.
+where it stands between two passes is a plain state that can be put away and taken up again: the iterate it searches
+from, with the gradients found since, which lead the search to the same place without a pass.
 
 References
 ----------
@@ -69,14 +70,22 @@ class Preconditioner(NamedTuple):
         out[:, -1] = gradient[:, -1] / self.bias_curvature
         return out
 
-    def shown_by(self, step: Vector, change: Vector) -> DoubleArray:
-        """Return (C, 1) the curvature of each class along a step, y'Ky / s'y; its own where that is not positive."""
-        s, y = step[:, :-1], change[:, :-1]
-        along = np.einsum("cd,cd->c", s, y)[:, None]
-        across = np.einsum("cd,cd->c", y, y.astype(np.float32) @ self.inverse)[:, None]
+    def shown_by(self, step: Vector, change: Vector, turned: Vector) -> DoubleArray:
+        """Return (C, 1) the curvature of each class along a step, y'Ky / s'y, its own where that is not positive.
+
+        y is the change of the gradient, and `turned` what this preconditioner makes of it.
+        """
+        along = _by_class(step, change)
+        across = _by_class(change, turned) * self.weight_curvature
         convex = (along > 0) & (across > 0)
         shown: DoubleArray = np.where(convex, across / np.where(convex, along, 1.0), self.weight_curvature)
         return shown
+
+
+def _by_class(a: Vector, b: Vector) -> DoubleArray:
+    """Return (C, 1) the inner products of the weights of each class."""
+    products: DoubleArray = np.vecdot(a[:, :-1], b[:, :-1])
+    return products[:, None]
 
 
 @dataclass(frozen=True)
@@ -126,7 +135,8 @@ class Lbfgs:
 
     Notes
     -----
-    Besides the passes: 6 C D^2 flops an iteration for the preconditioner, and 16 (MEMORY + 3) C D bytes.
+    Besides the passes: 4 C D^2 flops an iteration for the preconditioner, and 16 (MEMORY + 3) C D bytes, with 8 C D
+    for each pass of a line search.
     """
 
     def __init__(
@@ -151,6 +161,8 @@ class Lbfgs:
         self.pairs: deque[Pair] = deque(maxlen=MEMORY)
         self.scale = 1.0
         self.passes: list[PassRecord] = []
+        self._since: list[Vector] = []  # gradients of the passes since the iterate
+        self._known: deque[tuple[Vector, PassRecord]] = deque()  # passes that need not be made again
 
     @property
     def at(self) -> Vector:
@@ -166,14 +178,15 @@ class Lbfgs:
         self._precondition = self._precondition._replace(weight_curvature=curvature)
 
     def state(self) -> State:
-        """Return what to go on from; only at a kept iterate."""
+        """Return what to go on from, between passes."""
         assert self.iterate is not None
-        shape = (len(self.pairs), *self.iterate.at.shape)
+        any_of = (-1, *self.iterate.at.shape)
         arrays = {
             "at": self.iterate.at,
             "gradient": self.iterate.gradient,
-            "steps": np.array([pair.step for pair in self.pairs]).reshape(shape),
-            "changes": np.array([pair.change for pair in self.pairs]).reshape(shape),
+            "steps": np.array([pair.step for pair in self.pairs]).reshape(any_of),
+            "changes": np.array([pair.change for pair in self.pairs]).reshape(any_of),
+            "since": np.array(self._since).reshape(any_of),
             "curvature": self.curvature,
         }
         facts = {
@@ -188,8 +201,8 @@ class Lbfgs:
     def shapes(self) -> list[tuple[str, tuple[int, ...]]]:
         """Return what the arrays of a state must be; -1 is any length."""
         one = self._start.shape
-        pairs = ("steps", (-1, *one)), ("changes", (-1, *one))
-        return [("at", one), ("gradient", one), *pairs, ("curvature", self.curvature.shape)]
+        several = [(name, (-1, *one)) for name in ("steps", "changes", "since")]
+        return [("at", one), ("gradient", one), *several, ("curvature", self.curvature.shape)]
 
     def restore(self, state: State) -> None:
         """Go on from a state of the same run; ModelFormatError where it is none."""
@@ -206,7 +219,13 @@ class Lbfgs:
         )
         self._learn(arrays["curvature"])
         self.scale = number(facts, "scale")
-        self.passes = records(facts)
+        passes, since = records(state), arrays["since"]
+        if len(since) >= len(passes):
+            raise ModelFormatError(
+                f"a checkpoint of {len(passes)} passes cannot have {len(since)} since a point"
+            )
+        self.passes = passes[: len(passes) - len(since)]
+        self._known.extend(zip(since, passes[len(self.passes) :], strict=True))
         self.iterate = Iterate(arrays["at"], number(facts, "value"), number(facts, "loss"), arrays["gradient"])
 
     def run(self) -> Generator[Vector, Evaluation, str]:
@@ -221,6 +240,7 @@ class Lbfgs:
                 d = self._direction(self.iterate.gradient)
                 gap = -0.5 * float(np.vdot(self.iterate.gradient, d))
                 self.passes[-1] = replace(self.passes[-1], gap=gap)
+                self._since = []
                 self._on_kept(self)
                 if gap <= self._tolerance * abs(self.iterate.value):
                     return "tolerance"
@@ -236,10 +256,15 @@ class Lbfgs:
     def _evaluate(self, at: Vector) -> Generator[Vector, Evaluation, Iterate]:
         if len(self.passes) >= self._max_passes:
             raise _PassesSpentError
-        found = yield at
-        self.passes.append(PassRecord.of(found, self._n_rows))
-        gradient = np.concatenate([found.grad_weight, found.grad_bias[:, None]], axis=1)
-        return Iterate(at, found.value, found.loss, gradient)
+        if self._known:
+            gradient, done = self._known.popleft()
+        else:
+            found = yield at
+            gradient = np.concatenate([found.grad_weight, found.grad_bias[:, None]], axis=1)
+            done = PassRecord.of(found, self._n_rows)
+        self.passes.append(done)
+        self._since.append(gradient)
+        return Iterate(at, done.value, done.loss, gradient)
 
     def _direction(self, gradient: Vector) -> Vector:
         """Return -H g by the two-loop recursion."""
@@ -260,9 +285,12 @@ class Lbfgs:
         if product <= 1e-10 * float(np.linalg.norm(step) * np.linalg.norm(change)):
             return  # below float32 noise: the pair would make H indefinite
         self.pairs.append(Pair(step, change, 1.0 / product))
-        shown = np.clip(self._precondition.shown_by(step, change), *self._bounds)
-        self._learn(self.curvature ** (1 - LEARNT) * shown**LEARNT)
-        self.scale = product / float(np.vdot(change, self._precondition(change)))
+        turned = self._precondition(change)
+        shown = np.clip(self._precondition.shown_by(step, change, turned), *self._bounds)
+        learnt = self.curvature ** (1 - LEARNT) * shown**LEARNT
+        turned[:, :-1] *= self.curvature / learnt
+        self._learn(learnt)
+        self.scale = product / float(np.vdot(change, turned))
 
     def _search(
         self, start: Iterate, d: Vector, length: float
@@ -292,7 +320,7 @@ class Lbfgs:
 def minimize(
     objectives: Sequence[Objective],
     runs: Sequence[Lbfgs],
-    on_pass: Callable[[list[int]], None],
+    on_pass: Callable[[Sequence[int]], None],
     evaluate: Evaluate = evaluate_together,
 ) -> list[str]:
     """Carry runs to their ends, each on its objective, in lock-step: every pass serves all that still run.

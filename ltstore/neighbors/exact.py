@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from ltstore.neighbors.metric import resolve_positions, unit_queries, validate_metric, validate_queries
+from ltstore.neighbors.metric import (
+    has_unit_norm,
+    resolve_positions,
+    unit_queries,
+    validate_metric,
+    validate_queries,
+)
 from ltstore.types import BoolArray, DoubleArray, FloatArray, IntArray, Rows
 
 _BLOCK_ROWS = 4096
@@ -25,7 +31,8 @@ class ExactIndex:
 
     Notes
     -----
-    Time 2 n N D flops in float64 plus about 10 n N for the selection; memory 12 MB + 32 kB D + the queries.
+    Time 2 n N D flops in float64 and some 2 n N for the selection: 1.2 to 1.3 times the products alone for hundreds of
+    queries. Memory 30 MB + 48 kB D + three times the queries.
     It is the definition that `faiss_index` is tested against, and enough for some 100,000 rows.
     """
 
@@ -80,43 +87,66 @@ class ExactIndex:
         ids = np.full((len(queries), k), -1, np.int64)
         scores = np.full((len(queries), k), -np.inf, np.float32)
         n_rows = self._rows.n_samples if positions is None else len(positions)
+        buffer = np.empty((min(_BLOCK_ROWS, n_rows), self._rows.n_features), np.float32)
+        wide, wide_queries = np.empty(buffer.shape), queries.astype(np.float64)
+        products = np.empty((min(_BLOCK_QUERIES, len(queries)), len(buffer)))
         for start in range(0, n_rows, _BLOCK_ROWS):
             stop = min(start + _BLOCK_ROWS, n_rows)
+            block, reference = buffer[: stop - start], wide[: stop - start]
             if positions is None:
-                block, block_ids = self._rows.read(start, stop), self.row_ids[start:stop]
+                self._rows.read(start, stop, out=block)
+                block_ids = self.row_ids[start:stop]
             else:
-                block, block_ids = self._rows.take(positions[start:stop]), self.row_ids[positions[start:stop]]
-            reference = unit_queries(block, self._metric).astype(np.float64)
+                self._rows.take(positions[start:stop], out=block)
+                block_ids = self.row_ids[positions[start:stop]]
+            reference[...] = block
+            if self._metric == "cosine":
+                squares = np.einsum("ij,ij->i", reference, reference)
+                if not has_unit_norm(squares):
+                    squares[squares == 0] = 1
+                    reference /= np.sqrt(squares)[:, None]
             for first in range(0, len(queries), _BLOCK_QUERIES):
                 some = slice(first, first + _BLOCK_QUERIES)
-                found = _scores(queries[some].astype(np.float64), reference, self._metric)
+                found = _scores(wide_queries[some], reference, self._metric, products)
                 if exclude is not None:
-                    found[block_ids[None, :] == exclude[some, None]] = -np.inf
+                    own = np.searchsorted(block_ids[:-1], exclude[some])
+                    (mine,) = np.nonzero(block_ids[own] == exclude[some])
+                    found[mine, own[mine]] = -np.inf
                 _merge(ids[some], scores[some], block_ids, found)
         ids[np.isneginf(scores)] = -1
         distances = -scores if self._metric == "l2" else scores
         return ids, np.where(ids < 0, np.float32(np.nan), distances)
 
 
-def _scores(queries: DoubleArray, block: DoubleArray, metric: str) -> FloatArray:
-    products = queries @ block.T
+def _scores(queries: DoubleArray, block: DoubleArray, metric: str, buffer: DoubleArray) -> FloatArray:
+    products = buffer[: len(queries), : len(block)]
+    np.matmul(queries, block.T, out=products)
     if metric == "l2":
         squares = np.einsum("ij,ij->i", queries, queries)[:, None] + np.einsum("ij,ij->i", block, block)
-        products = np.minimum(2 * products - squares, 0.0)
+        products *= 2
+        products -= squares
+        np.minimum(products, 0.0, out=products)
     return products.astype(np.float32)
 
 
 def _merge(ids: IntArray, scores: FloatArray, block_ids: IntArray, found: FloatArray) -> None:
-    """Keep, in place, the best k of what was kept and what was found; smaller ids first among equals."""
-    k = ids.shape[1]
-    # What was kept has smaller ids than the block and comes first, so "first among equals" is "smaller id".
-    all_scores = np.concatenate([scores, found], axis=1)
-    all_ids = np.concatenate([ids, np.broadcast_to(block_ids, found.shape)], axis=1)
-    bound = np.partition(all_scores, -k, axis=1)[:, -k, None]
-    above, at = all_scores > bound, all_scores == bound
-    room = k - above.sum(axis=1, keepdims=True)
-    chosen = np.nonzero(above | (at & (np.cumsum(at, axis=1) <= room)))[1].reshape(-1, k)
-    best = np.take_along_axis(all_scores, chosen, axis=1)
-    order = np.argsort(-best, axis=1, kind="stable")
-    scores[...] = np.take_along_axis(best, order, axis=1)
-    ids[...] = np.take_along_axis(np.take_along_axis(all_ids, chosen, axis=1), order, axis=1)
+    """Keep, in place, the best k of what was kept and what was found; smaller ids first among equals.
+
+    Ids of a block are larger than those kept, so that only what is above the worst kept can displace it. Without k kept
+    yet, the k-th best of the block is the bound.
+    """
+    n, k = scores.shape
+    bound = scores[:, -1:]
+    if k <= found.shape[1] and np.isneginf(bound).any():
+        of_block = np.partition(found, -k, axis=1)[:, -k, None]
+        bound = np.maximum(bound, np.nextafter(of_block, np.float32(-np.inf)))
+    query, column = np.divmod(
+        np.flatnonzero(found > bound), found.shape[1]
+    )  # quicker than nonzero in two dimensions
+    all_queries = np.concatenate([np.repeat(np.arange(n), k), query])
+    all_scores = np.concatenate([scores.ravel(), found[query, column]])
+    all_ids = np.concatenate([ids.ravel(), block_ids[column]])
+    order = np.lexsort((all_ids, -all_scores, all_queries))
+    first = np.searchsorted(all_queries[order], np.arange(n))
+    best = order[first[:, None] + np.arange(k)]
+    scores[...], ids[...] = all_scores[best], all_ids[best]

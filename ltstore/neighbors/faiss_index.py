@@ -2,40 +2,38 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Mapping
+import math
+import threading
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import faiss
 import numpy as np
 
-from ltstore.atomic import atomic_directory, write_json
-from ltstore.errors import (
-    BackendUnavailableError,
-    ChecksumMismatchError,
-    ConfigError,
-    IndexNotFoundError,
-    IndexStaleError,
-    StoreFormatError,
-)
-from ltstore.neighbors.metric import resolve_positions, unit_queries, validate_metric, validate_queries
-from ltstore.rows import iter_blocks
-from ltstore.types import BoolArray, FloatArray, IntArray, Progress, Rows, no_progress
+from ltstore.errors import BackendUnavailableError, ConfigError
+from ltstore.neighbors.exact import ExactIndex
+from ltstore.neighbors.kinds import IndexPlan
+from ltstore.neighbors.metric import resolve_positions, unit_queries, validate_queries
+from ltstore.neighbors.recall import RecallReport
+from ltstore.rows import normalize_rows
+from ltstore.types import BoolArray, EncoderIdentity, FloatArray, IntArray, Rows
 
-FORMAT_VERSION = 1
-_INDEX_FILE = "index.faiss"
-_RECORD_FILE = "record.json"
-_GPU_MAX_K = 2048
+NARROW_ROWS = 32_768
+TRAINING_ROWS = 64
+_TRAINING_ROUNDS = 10
+_LEAST_TRAINING_ROWS = 512  # more than the 256 centroids of a product quantiser
+_LINK_EFFORT = 100
+_RESTRICTED_EFFORT = 4  # classes that are left out were in the nearest lists
+_GPU_MAX = 2048  # neighbours, and lists probed
+_REFINED_BYTES = 1 << 24
+_JUDGED_ROWS = 1000
 _FAISS: Any = faiss  # its stubs know neither keyword arguments nor return types
+_own = threading.local()
 
-
-def _flat(n_features: int, metric: str) -> Any:
-    return _FAISS.IndexFlatL2(n_features) if metric == "l2" else _FAISS.IndexFlatIP(n_features)
-
-
-KINDS: dict[str, Callable[[int, str], Any]] = {"flat": _flat}
+Part = tuple[int, IntArray]
+"""Rows that were added together: where they end, and which of them came last, having been held out."""
 
 
 class FaissIndex:
@@ -43,12 +41,20 @@ class FaissIndex:
 
     Attributes
     ----------
+    plan : IndexPlan
     kind : str
         Resolved: never "auto".
     device : str
         "cpu" or "cuda:0".
+    parameters : dict of str to int
+        How hard it looks: "nprobe" (lists), "ef_search" (queue in the graph), "refine" (candidates for each neighbour
+        asked for, whose exact distances decide).
     reasons : dict of str to str
         Why each "auto" was resolved as it was.
+    report : RecallReport or None
+        What it finds, where that was measured.
+    parts : list of (stop, held_out)
+        In which order rows were added, see `Part`.
     n_features : int
     rows_digest : str
         Digest of the rows it was built from.
@@ -57,23 +63,33 @@ class FaissIndex:
     def __init__(
         self,
         index: Any,
-        row_ids: IntArray,
+        rows: Rows,
         *,
-        kind: str,
+        plan: IndexPlan,
         metric: str,
         device: str,
-        reasons: Mapping[str, str],
+        parameters: Mapping[str, int],
+        parts: Sequence[Part],
         rows_digest: str,
+        reasons: Mapping[str, str] | None = None,
+        report: RecallReport | None = None,
+        k: int = 10,
     ) -> None:
         self._index = index
-        self._row_ids = row_ids
-        self.kind = kind
+        self._rows = rows
+        self.plan = plan
+        self.kind = plan.kind
         self._metric = metric
         self.device = device
-        self.reasons = dict(reasons)
+        self.parameters = dict(parameters)
+        self.reasons = dict(reasons or {})
+        self.report = report
+        self.k = k
+        self.parts = list(parts)
         self.rows_digest = rows_digest
         self.n_features = int(index.d)
         self._on_cpu = index if device == "cpu" else None
+        self._order = _order(parts)
 
     @property
     def metric(self) -> str:
@@ -83,12 +99,22 @@ class FaissIndex:
     @property
     def row_ids(self) -> IntArray:
         """(N,) int64 ids of the indexed rows."""
-        return self._row_ids
+        return self._rows.row_ids
 
     @property
     def n_samples(self) -> int:
         """N."""
-        return len(self._row_ids)
+        return self._rows.n_samples
+
+    @property
+    def encoder(self) -> EncoderIdentity:
+        """The feature identity of the rows."""
+        return self._rows.encoder
+
+    @property
+    def n_added(self) -> int:
+        """Rows in it so far: fewer than N only while it is built."""
+        return int(self._index.ntotal)
 
     def search(
         self,
@@ -115,6 +141,7 @@ class FaissIndex:
         -------
         neighbor_ids : (n, k) int64
         distances : (n, k) float32
+            Never those of a quantiser: exact for the rows that are returned.
 
         Raises
         ------
@@ -125,202 +152,202 @@ class FaissIndex:
         -----
         One more neighbour than asked for is fetched where `exclude` is given. Rows whose float32 distances are
         equal come in order of row id, but which of several equal rows make the k-th place is FAISS's choice.
-        A restricted search runs on the CPU copy of a GPU index, which is made once.
+
+        Among at most `NARROW_ROWS` rows search is exact, by reading these rows: few of them lie in the lists that a
+        query visits. For hnsw it is so among any rows: links lead to the classes near a query, and where these are left
+        out they end. Among more rows FAISS leaves the others out on its way, on the CPU (a GPU index takes no notice
+        of that), in four times as many lists over the share that is left, with twice the candidates. For more
+        neighbours than it was tuned for effort rises by the root of the ratio. A query that finds fewer rows than there
+        are is asked again exactly.
         """
-        queries = unit_queries(validate_queries(X, k, exclude, self.n_features), self._metric)
-        positions = resolve_positions(among, self._row_ids)
-        n_rows = self.n_samples if positions is None else len(positions)
+        queries = validate_queries(X, k, exclude, self.n_features)
+        positions = resolve_positions(among, self.row_ids)
+        n_rows = self.n_added if positions is None else len(positions)
+        if positions is not None and (n_rows <= NARROW_ROWS or self.kind == "hnsw"):
+            return self._exact(queries, k, exclude, positions)
         fetch = min(k + (exclude is not None), n_rows)
-        ids = np.full((len(queries), k), -1, np.int64)
-        distances = np.full((len(queries), k), np.nan, np.float32)
         if not fetch or not len(queries):
-            return ids, distances
-        found_distances, found = self._search(queries, fetch, positions)
-        found_ids = np.where(found < 0, -1, self._row_ids[np.maximum(found, 0)])
-        worse = np.where(found < 0, np.inf, found_distances if self._metric == "l2" else -found_distances)
+            return _none(len(queries), k)
+        near, found = self._find(unit_queries(queries, self._metric), fetch, positions)
+        found_ids = self.row_ids[found]
+        whole = fetch == k and found.min() >= 0
+        if whole and exclude is None and not (near[:, 1:] == near[:, :-1]).any():
+            return found_ids, near
+        worse = np.where(found < 0, np.inf, near if self._metric == "l2" else -near)
         if exclude is not None:
             worse[found_ids == np.asarray(exclude)[:, None]] = np.inf
         order = np.lexsort((found_ids, worse), axis=1)[:, :k]
         missing = np.isinf(np.take_along_axis(worse, order, axis=1))
+        ids, distances = _none(len(queries), k)
         width = order.shape[1]
         ids[:, :width] = np.where(missing, -1, np.take_along_axis(found_ids, order, axis=1))
-        distances[:, :width] = np.where(missing, np.nan, np.take_along_axis(found_distances, order, axis=1))
+        distances[:, :width] = np.where(missing, np.nan, np.take_along_axis(near, order, axis=1))
+        (short,) = np.nonzero(found[:, -1] < 0)
+        if len(short):
+            left_out = None if exclude is None else np.asarray(exclude)[short]
+            ids[short], distances[short] = self._exact(queries[short], k, left_out, positions)
         return ids, distances
 
-    def _search(self, queries: FloatArray, fetch: int, positions: IntArray | None) -> tuple[Any, Any]:
-        index = self._index if fetch <= _GPU_MAX_K and positions is None else self._cpu()
-        options = {}
+    def _exact(
+        self, queries: FloatArray, k: int, exclude: IntArray | None, positions: IntArray | None
+    ) -> tuple[IntArray, FloatArray]:
+        if positions is None and self.n_added < self.n_samples:
+            positions = self._positions(np.arange(self.n_added))
+        among = None if positions is None else self.row_ids[positions]
+        return ExactIndex(self._rows, self._metric).search(queries, k, exclude=exclude, among=among)
+
+    def _find(self, queries: FloatArray, fetch: int, positions: IntArray | None) -> tuple[FloatArray, IntArray]:
+        """Return distances and positions in the rows of the nearest `fetch`, -1 at the end where there are fewer."""
+        refine = self.parameters.get("refine", 1)
+        wanted = min(fetch * (refine if positions is None or refine == 1 else 2 * refine), self.n_added)
+        effort = math.sqrt(max(fetch / self.k, 1))
+        selector = None
         if positions is not None:
-            options["params"] = _FAISS.SearchParameters(sel=_FAISS.IDSelectorBatch(positions))
-        distances, found = index.search(queries, fetch, **options)
-        return distances, found
+            effort *= _RESTRICTED_EFFORT * self.n_added / len(positions)
+            selector = _FAISS.IDSelectorBitmap(self._bitmap(positions))
+        width = 0
+        if "nprobe" in self.parameters:
+            width = min(math.ceil(effort * self.parameters["nprobe"]), self.plan.n_lists)
+        elif "ef_search" in self.parameters:
+            width = max(math.ceil(effort * self.parameters["ef_search"]), wanted)
+        fits_gpu = selector is None and max(wanted, width) <= _GPU_MAX
+        if selector is None:
+            params = _search_parameters(self.kind, width)
+        else:
+            params = _search_parameters.__wrapped__(self.kind, width, selector)
+        distances, found = (self._index if fits_gpu else self._cpu()).search(queries, wanted, params=params)
+        found = self._positions(found)
+        return (distances, found) if "refine" not in self.parameters else self._refined(queries, found, fetch)
+
+    def _refined(self, queries: FloatArray, found: IntArray, fetch: int) -> tuple[FloatArray, IntArray]:
+        """Return the nearest `fetch` of the candidates by the rows themselves."""
+        distances, ids = np.empty((len(queries), fetch), np.float32), np.empty((len(queries), fetch), np.int64)
+        step = max(1, _REFINED_BYTES // (4 * self.n_features * found.shape[1]))
+        for start in range(0, len(queries), step):
+            some = slice(start, start + step)
+            candidates = unit_queries(self._rows.take(np.maximum(found[some], 0).ravel()), self._metric)
+            candidates = candidates.reshape(*found[some].shape, self.n_features)
+            if self._metric == "l2":
+                candidates -= queries[some, None]
+                worse = np.einsum("qcd,qcd->qc", candidates, candidates)
+            else:
+                worse = -np.matmul(candidates, queries[some, :, None])[:, :, 0]
+            worse[found[some] < 0] = np.inf
+            best = np.argsort(worse, axis=1)[:, :fetch]
+            ids[some] = np.take_along_axis(found[some], best, axis=1)
+            worse = np.take_along_axis(worse, best, axis=1)
+            distances[some] = worse if self._metric == "l2" else -worse
+        return distances, ids
+
+    def _positions(self, found: IntArray) -> IntArray:
+        """Turn FAISS's numbers, which are in the order of adding, into positions in the rows."""
+        if self._order is None:
+            return found
+        return np.where(found < 0, -1, self._order[found])
+
+    def _bitmap(self, positions: IntArray) -> Any:
+        allowed = np.zeros(self.n_samples, np.bool_)
+        allowed[positions] = True
+        return np.packbits(allowed if self._order is None else allowed[self._order], bitorder="little")
 
     def _cpu(self) -> Any:
         if self._on_cpu is None:
             self._on_cpu = _FAISS.index_gpu_to_cpu(self._index)
         return self._on_cpu
 
-    def save(self, directory: Path, record: Mapping[str, Any]) -> None:
-        """Write the index and its record into `directory`, whole or not at all, replacing what was there.
+    def add(self, X: FloatArray) -> None:
+        """Put the next rows in; `X` is modified where the metric is "cosine"."""
+        self._index.add(normalize_rows(X) if self._metric == "cosine" else X)
+        self._on_cpu = self._index if self.device == "cpu" else None
 
-        Parameters
-        ----------
-        directory : Path
-        record : mapping
-            From `ltstore.provenance.record`; kept under "record".
+    def train(self, X: FloatArray) -> None:
+        """Learn lists and codes from a sample of rows; a no-op where there is nothing to learn."""
+        if not self._index.is_trained and len(X):
+            unit = unit_queries(X, self._metric)
+            self._index.train(np.resize(unit, (max(len(unit), _LEAST_TRAINING_ROWS), unit.shape[1])))
 
-        Raises
-        ------
-        StoreWriteError
-            It cannot be written.
-        """
-        with atomic_directory(directory) as temporary:
-            file = temporary / _INDEX_FILE
-            _FAISS.write_index(self._cpu(), str(file))
-            write_json(
-                temporary / _RECORD_FILE,
-                {
-                    "format_version": FORMAT_VERSION,
-                    "kind": self.kind,
-                    "metric": self._metric,
-                    "n_samples": self.n_samples,
-                    "n_features": self.n_features,
-                    "rows": self.rows_digest,
-                    "sha256": _file_digest(file),
-                    "record": dict(record),
-                },
-            )
+    def write(self, file: Path) -> None:
+        """Write FAISS's file of it."""
+        _FAISS.write_index(self._cpu(), str(file))
 
+    def coding_error(self) -> float:
+        """Return |row - its code| as a share of |row|, means over some rows; 0 where rows are kept as they are."""
+        if "refine" not in self.plan.effort or not self.n_added:
+            return 0.0
+        some = np.linspace(0, self.n_samples - 1, min(_JUDGED_ROWS, self.n_samples)).astype(np.int64)
+        unit = unit_queries(self._rows.take(some), self._metric)
+        coded = self._cpu().sa_decode(self._cpu().sa_encode(unit))
+        lengths = np.linalg.norm(unit, axis=1).mean()
+        return float(np.linalg.norm(unit - coded, axis=1).mean() / lengths) if lengths else 0.0
 
-def build_index(
-    rows: Rows,
-    *,
-    kind: str = "flat",
-    metric: str = "cosine",
-    device: str = "auto",
-    progress: Progress = no_progress,
-) -> FaissIndex:
-    """Build an index, reading the rows in blocks.
+    def take_over(self, index: Any) -> None:
+        """Go on with another FAISS index of the same plan, which has the first of the rows."""
+        self._index = index
+        self._on_cpu = index if self.device == "cpu" else None
 
-    Parameters
-    ----------
-    rows : Rows
-    kind : "flat" or "auto"
-        "auto" resolves to "flat"; the reason is in ``reasons["kind"]``.
-    metric : "cosine", "inner_product" or "l2"
-    device : "auto", "cpu", "cuda" or "cuda:N"
-        "auto" is the first GPU that FAISS sees, else the CPU; the reason is in ``reasons["device"]``.
-    progress : Progress
-
-    Raises
-    ------
-    ConfigError
-        Unknown kind, metric or device.
-    BackendUnavailableError
-        A GPU was asked for by name and FAISS sees none.
-
-    Notes
-    -----
-    Flat: 4 N D bytes, exact, 2 n N D flops a search.
-    """
-    validate_metric(metric)
-    reasons: dict[str, str] = {}
-    if kind == "auto":
-        kind, reasons["kind"] = "flat", f"exact, and {rows.n_samples} rows are searched by one matrix product"
-    if kind not in KINDS:
-        raise ConfigError(f"unknown index kind {kind!r}; known: auto, {', '.join(KINDS)}")
-    resolved = _resolve_device(device, reasons)
-    index = _to_device(KINDS[kind](rows.n_features, metric), resolved)
-    for _, X, _ in iter_blocks(rows):
-        index.add(unit_queries(X, metric))
-        progress(len(X), {})
-    return FaissIndex(
-        index,
-        rows.row_ids,
-        kind=kind,
-        metric=metric,
-        device=resolved,
-        reasons=reasons,
-        rows_digest=rows.digest,
-    )
-
-
-def load_index(directory: Path, *, rows: Rows, device: str = "auto") -> FaissIndex:
-    """Read an index that `FaissIndex.save` wrote, for the rows that it was built from.
-
-    Both digests are checked before FAISS parses the file.
-
-    Parameters
-    ----------
-    directory : Path
-    rows : Rows
-        The rows that answers will be looked up in.
-    device : str
-        As for `build_index`.
-
-    Raises
-    ------
-    IndexNotFoundError
-        There is no index.
-    IndexStaleError
-        It was built from other rows.
-    ChecksumMismatchError
-        The file's bytes are not those written.
-    StoreFormatError
-        The record cannot be read, or is of another format version.
-    """
-    record = _read_record(directory)
-    digest = rows.digest
-    if record["rows"] != digest:
-        raise IndexStaleError(
-            f"the index at {directory} was built from rows {record['rows']}, not from {digest}: build it again"
+    def over(self, rows: Rows, held: IntArray) -> FaissIndex:
+        """Return the same index for more rows, which begin with these; they are still to be added, `held` last."""
+        return FaissIndex(
+            self._index,
+            rows,
+            plan=self.plan,
+            metric=self._metric,
+            device=self.device,
+            parameters=self.parameters,
+            parts=[*self.parts, (rows.n_samples, held)],
+            rows_digest=rows.digest,
+            reasons=self.reasons,
+            report=self.report,
+            k=self.k,
         )
-    file = directory / _INDEX_FILE
-    try:
-        found = _file_digest(file)
-    except FileNotFoundError as err:
-        raise IndexNotFoundError(f"{file} is missing beside its record: build the index again") from err
-    if found != record["sha256"]:
-        raise ChecksumMismatchError(
-            f"{file} has sha256 {found}, its record says {record['sha256']}: build the index again"
-        )
-    reasons: dict[str, str] = {}
-    resolved = _resolve_device(device, reasons)
-    index = _to_device(_FAISS.read_index(str(file)), resolved)
-    return FaissIndex(
-        index,
-        rows.row_ids,
-        kind=record["kind"],
-        metric=record["metric"],
-        device=resolved,
-        reasons=reasons,
-        rows_digest=digest,
-    )
 
 
-def _read_record(directory: Path) -> dict[str, Any]:
-    path = directory / _RECORD_FILE
-    try:
-        record = json.loads(path.read_bytes())
-        version = record["format_version"]
-        record["rows"], record["sha256"], record["kind"], record["metric"]
-    except (FileNotFoundError, NotADirectoryError) as err:
-        raise IndexNotFoundError(f"no index at {directory}: build one first") from err
-    except (ValueError, KeyError, TypeError) as err:
-        raise StoreFormatError(f"{path} is not a record of an index: {err!r}; build the index again") from err
-    if version != FORMAT_VERSION:
-        raise StoreFormatError(
-            f"{path} is of format version {version}, this release reads {FORMAT_VERSION}: build the index again"
-        )
-    return record  # type: ignore[no-any-return]
+@lru_cache(maxsize=64)
+def _search_parameters(kind: str, width: int, selector: Any = None) -> Any:
+    """Return FAISS's search parameters; made once for each width, for that takes longer than some searches."""
+    only = {} if selector is None else {"sel": selector}
+    if kind == "flat":
+        return _FAISS.SearchParameters(**only) if only else None
+    if kind == "hnsw":
+        return _FAISS.SearchParametersHNSW(efSearch=width)
+    return _FAISS.SearchParametersIVF(nprobe=width, **only)
 
 
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+def _none(n: int, k: int) -> tuple[IntArray, FloatArray]:
+    return np.full((n, k), -1, np.int64), np.full((n, k), np.nan, np.float32)
 
 
-def _resolve_device(device: str, reasons: dict[str, str]) -> str:
+def _order(parts: Sequence[Part]) -> IntArray | None:
+    """Return the position in the rows of each row in the order of adding, None where they are the same."""
+    if not any(len(held) for _, held in parts):
+        return None
+    order, start = [], 0
+    for stop, held in parts:
+        order += [np.delete(np.arange(start, stop), held - start), held]
+        start = stop
+    return np.concatenate(order).astype(np.int64)
+
+
+def new_index(plan: IndexPlan, n_features: int, metric: str, device: str) -> Any:
+    """Return an empty FAISS index of a plan on a device."""
+    space = _FAISS.METRIC_L2 if metric == "l2" else _FAISS.METRIC_INNER_PRODUCT
+    index = _FAISS.index_factory(n_features, plan.factory, space)
+    if plan.kind == "hnsw":
+        index.hnsw.efConstruction = _LINK_EFFORT
+    for clustering in [owner.cp for owner in (index, getattr(index, "pq", index)) if hasattr(owner, "cp")]:
+        clustering.niter = _TRAINING_ROUNDS
+        clustering.min_points_per_centroid = 1  # or FAISS prints a warning
+        clustering.max_points_per_centroid = TRAINING_ROWS
+    return to_device(index, device)
+
+
+def read_index(file: Path, device: str) -> Any:
+    """Return the FAISS index in a file, whose bytes the caller has checked, on a device."""
+    return to_device(_FAISS.read_index(str(file)), device)
+
+
+def resolve_device(device: str, reasons: dict[str, str]) -> str:
+    """Return "cpu" or "cuda:N"; why "auto" is what it is goes into `reasons`."""
     n_gpus = int(_FAISS.get_num_gpus())
     if device == "auto":
         reasons["device"] = f"FAISS sees {n_gpus} GPUs"
@@ -337,7 +364,11 @@ def _resolve_device(device: str, reasons: dict[str, str]) -> str:
     return f"cuda:{int(number or 0)}"
 
 
-def _to_device(index: Any, device: str) -> Any:
+def to_device(index: Any, device: str) -> Any:
+    """Move an index to a device; a thread has one set of resources on each GPU."""
     if device == "cpu":
         return index
-    return _FAISS.index_cpu_to_gpu(_FAISS.StandardGpuResources(), int(device.partition(":")[2]), index)
+    resources = _own.__dict__.setdefault("resources", {})
+    if device not in resources:
+        resources[device] = _FAISS.StandardGpuResources()
+    return _FAISS.index_cpu_to_gpu(resources[device], int(device.partition(":")[2]), index)

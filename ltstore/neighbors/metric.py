@@ -8,8 +8,9 @@ import numpy as np
 
 from ltstore.errors import ConfigError, DataError
 from ltstore.rows import normalize_rows
-from ltstore.types import BoolArray, FloatArray, IntArray, NeighborIndex
+from ltstore.types import BoolArray, DoubleArray, FloatArray, IntArray, NeighborIndex
 
+_UNIT = 2.5e-7
 METRICS = ("cosine", "inner_product", "l2")
 
 
@@ -49,8 +50,15 @@ def validate_queries(X: FloatArray, k: int, exclude: IntArray | None, n_features
 
 
 def unit_queries(queries: FloatArray, metric: str) -> FloatArray:
-    """Return unit-norm copies for "cosine", the queries themselves otherwise."""
-    return normalize_rows(queries.copy()) if metric == "cosine" else queries
+    """Return unit-norm rows for "cosine", copies unless they have it already; the queries themselves otherwise."""
+    if metric != "cosine" or has_unit_norm(np.einsum("ij,ij->i", queries, queries, dtype=np.float64)):
+        return queries
+    return normalize_rows(queries.copy())
+
+
+def has_unit_norm(squares: DoubleArray) -> bool:
+    """Whether all squared norms are as near to 1 as those of float32 rows that were scaled to it."""
+    return not len(squares) or bool(np.abs(squares - 1).max() <= _UNIT)
 
 
 def resolve_positions(among: BoolArray | IntArray | None, row_ids: IntArray) -> IntArray | None:

@@ -13,6 +13,7 @@ from ltstore import rng
 from ltstore.errors import ConfigError, DataError, LabelError
 from ltstore.kernels.normals import RowKey, gauss_around, normal_rows
 from ltstore.kernels.rows import scale_rows
+from ltstore.neighbors import class_donors
 from ltstore.types import Donors, DoubleArray, FloatArray, IntArray, Moments, Rows, SyntheticRows
 
 
@@ -117,15 +118,17 @@ class BaseSampler(ABC):
         """Settings, JSON values only; once fitted, what `_fit` estimated or read from a file is among them."""
         return asdict(self._settings) | self._resolved
 
-    def fit(self, rows: Rows, moments: Moments, donors: Donors) -> Self:
+    def fit(self, rows: Rows, moments: Moments, donors: Donors | None = None) -> Self:
         """Keep what sampling needs of the real rows.
 
         Parameters
         ----------
         rows : Rows
             Kept by reference; anchors are read from it when rows are drawn.
-        moments, donors
+        moments : Moments
             Of the same rows.
+        donors : Donors, optional
+            Of the same rows; default: those of the nearest class means (`ltstore.neighbors.class_donors`).
 
         Raises
         ------
@@ -148,6 +151,8 @@ class BaseSampler(ABC):
                 f"moments count {moments.counts[c]} rows of class {rows.class_names[c]!r}, the rows have "
                 f"{self._counts[c]}: compute them from these rows"
             )
+        if donors is None:
+            donors = class_donors(moments.means, moments.counts)
         if len(donors.class_ids) != n_classes:
             raise DataError(f"donors are of {len(donors.class_ids)} classes, the rows of {n_classes}")
         self._rows = rows
@@ -195,7 +200,7 @@ class BaseSampler(ABC):
     def rows(self) -> Rows:
         """The real rows it was fitted to; DataError before `fit`."""
         if self._rows is None:
-            raise DataError(f"sampler {self.name} has not been fitted: call fit(rows, moments, donors) first")
+            raise DataError(f"sampler {self.name} has not been fitted: call fit(rows, moments) first")
         return self._rows
 
     def _pick(self, class_id: int | IntArray, uniforms: DoubleArray) -> IntArray:

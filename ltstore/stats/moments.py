@@ -49,15 +49,14 @@ class ClassMoments:
 class MomentSums:
     """What the first pass adds up, around an origin for each class. Merging is adding.
 
-    The origin is the mean of the class's rows in the first block that has any. Around it products of float32 rows are
-    good enough: neither a mean that all rows share nor the distance of the classes takes digits from them, and rows
-    that are all equal give zeros.
+    The origin is the first row of the class. Around it products of float32 rows are good enough: neither a mean that
+    all rows share nor the distance of the classes takes digits from them, and rows that are all equal give zeros.
 
     Attributes
     ----------
     counts : (C,) int64
     origins : (C, D) float32
-        o_c, zero for a class without rows.
+        o_c, a row of the class; zero for one without.
     sums : (C, D) float64
         Sum of x - o_c.
     gram : (D, D) float64
@@ -92,14 +91,11 @@ class MomentSums:
         if not len(order):
             return
         classes, starts = np.unique(order, return_index=True)
-        n_rows = np.diff(np.append(starts, len(order)))
         new = self.counts[classes] == 0
-        if new.any():
-            means = np.add.reduceat(block, starts, dtype=np.float64) / n_rows[:, None]
-            self.origins[classes[new]] = means[new]
+        self.origins[classes[new]] = block[starts[new]]
         block -= self.origins[order]
-        self.counts[classes] += n_rows
-        self.sums[classes] += np.add.reduceat(block, starts, dtype=np.float64)
+        self.counts[classes] += np.diff(np.append(starts, len(order)))
+        self.sums[classes] += _sums(block, starts)
         self.gram[...] += block.T @ block
 
     def __add__(self, other: MomentSums) -> MomentSums:
@@ -323,6 +319,11 @@ def _labelled(X: FloatArray, labels: IntArray) -> tuple[FloatArray, IntArray]:
     return X[order], labels[order]
 
 
+def _sums(X: FloatArray, starts: IntArray) -> FloatArray:
+    """Return the sum of each run of rows: by BLAS, several times as fast as `np.add.reduceat` down the rows."""
+    return np.stack([np.ones(len(run), np.float32) @ run for run in np.split(X, starts[1:])])
+
+
 def _top_eigenvectors(pooled: DoubleArray, rank: int) -> DoubleArray:
     from scipy.linalg import eigh
 
@@ -350,7 +351,7 @@ def _add_scatter(
     inside = centred @ basis.astype(np.float32)
     centred -= inside @ basis.T.astype(np.float32)
     np.square(centred, out=centred)
-    residual[classes] += np.add.reduceat(centred, starts, dtype=np.float64)
+    residual[classes] += _sums(centred, starts)
     # One small GEMM per class present: outer products of all rows at once would take n r^2 floats.
     for c, run in zip(classes, np.split(inside, starts[1:]), strict=True):
         scatter[c] += run.T @ run

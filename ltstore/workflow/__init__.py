@@ -8,6 +8,7 @@ Start reading in `selection`.
 from ltstore.workflow.backtesting import BacktestOutcome, backtest
 from ltstore.workflow.evaluation import EvaluateResult, compare, evaluate
 from ltstore.workflow.neighborhood import IndexResult, build_store_index, query_store, store_donors
+from ltstore.workflow.outcome import TrainOutcome
 from ltstore.workflow.prediction import Prediction, predict
 from ltstore.workflow.quickstart import QuickstartResult, quickstart
 from ltstore.workflow.repairing import repair
@@ -15,7 +16,7 @@ from ltstore.workflow.reporting import write_evaluation_report
 from ltstore.workflow.sampling import SampleResult, sample
 from ltstore.workflow.selection import Selection, select
 from ltstore.workflow.subsets import SUBSET_RULES, make_subset
-from ltstore.workflow.training import TrainOutcome, train
+from ltstore.workflow.training import train
 
 __all__ = [
     "SUBSET_RULES",

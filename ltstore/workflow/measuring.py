@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ltstore.errors import DataError
-from ltstore.neighbors import build_index, class_donors
+from ltstore.neighbors import build_index
 from ltstore.quality import MAX_ROWS, ClassTable, K, Quality, measure_held_out, measure_made
 from ltstore.rows import ArrayRows
 from ltstore.sampling import BaseSampler
@@ -99,8 +99,7 @@ def _held_out(
     selection: Selection, unfitted: Callable[[], BaseSampler], seed: int, progress: Progress
 ) -> tuple[ClassTable | None, str]:
     def fit(rows: ArrayRows) -> Sampler:
-        moments = class_moments(rows)
-        return unfitted().fit(rows, moments, class_donors(moments.means, moments.counts))
+        return unfitted().fit(rows, class_moments(rows))
 
     try:
         return measure_held_out(selection.rows, fit, seed=seed, progress=progress), ""

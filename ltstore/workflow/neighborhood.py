@@ -3,40 +3,72 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ltstore.atomic import check_no_link
-from ltstore.errors import ConfigError, DataError
+from ltstore.atomic import check_no_link, remove_directory
+from ltstore.errors import (
+    ConfigError,
+    DataError,
+    ImageError,
+    IndexNotFoundError,
+    IndexStaleError,
+    LtstoreError,
+    StoreFormatError,
+)
 from ltstore.metrics import count_groups
 from ltstore.neighbors import query_neighbors, resolve_among
 from ltstore.provenance import record
 from ltstore.rows import normalize_rows
-from ltstore.sources import decode_image, read_file
+from ltstore.sources import decode_image, open_recorded, read_file
 from ltstore.storage import Place
 from ltstore.store import Store
-from ltstore.types import Donors, FloatArray, IntArray, Progress, no_progress
+from ltstore.types import Donors, FloatArray, ImageSource, IntArray, Progress, TextEncoder, no_progress
 from ltstore.workflow.encoders import recorded_spec, reopen_encoder
 from ltstore.workflow.selection import Selection, select
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from ltstore.neighbors.faiss_index import FaissIndex
 
 
 @dataclass(frozen=True, kw_only=True)
 class IndexResult:
-    """What `build_store_index` made."""
+    """What `build_store_index` made or found.
+
+    Attributes
+    ----------
+    done : str
+        "built", "kept", "added 120 rows", or "built again: ..." with the reason.
+    reason : str
+        Why this kind.
+    parameters : dict of str to int
+        How hard it looks, see `ltstore.neighbors.FaissIndex`.
+    report : dict or None
+        See `ltstore.neighbors.RecallReport`.
+    graph : str or None
+        Directory of the graph of all rows, where one was asked for.
+    """
 
     path: str
+    done: str
     kind: str
     reason: str
     metric: str
     device: str
+    parameters: dict[str, int]
+    report: dict[str, Any] | None
     n_rows: int
     n_features: int
     n_bytes: int
     seconds: float
+    graph: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain dict."""
@@ -51,33 +83,117 @@ def build_store_index(
     kind: str = "auto",
     metric: str = "cosine",
     device: str = "auto",
+    recall: float = 0.95,
+    memory_bytes: int | None = None,
+    graph: int | None = None,
+    force: bool = False,
     progress: Progress = no_progress,
 ) -> IndexResult:
-    """Build the FAISS index of a selection and keep it in the store's indexes/ directory.
+    """See that the store's indexes/ directory has the FAISS index of a selection, as asked for and up to date.
+
+    A good one of these rows and settings is kept. Rows that were appended to the split since are added, unless they are
+    more than there were or `auto` would take another kind by now. Anything else (damaged, foreign, other settings) is
+    built again from the store; a build that was killed goes on.
+
+    Parameters
+    ----------
+    store : path or Store
+    split, subset, kind, metric, device, recall, memory_bytes
+        See `ltstore.neighbors.build_index`.
+    graph : int, optional
+        Write the graph of so many nearest rows of every row too, see `ltstore.neighbors.write_graph`.
+    force : bool
+        Build anew whatever there is.
 
     Raises
     ------
     StoreNotFoundError, ConfigError, StoreWriteError
     """
-    from ltstore.neighbors import build_index  # loads faiss
+    from ltstore.neighbors import build_index, save_index, write_graph  # loads faiss
 
     selection = select(store, split, subset)
     started = time.perf_counter()
-    index = build_index(selection.rows, kind=kind, metric=metric, device=device, progress=progress)
-    settings = {"kind": index.kind, "metric": metric}
-    check_no_link(selection.store.artefact_location("indexes").path.parent, selection.index_path.parent)
-    index.save(selection.index_path, record("index", settings=settings, made_from=selection.made_from))
+    path = selection.index_path
+    check_no_link(selection.store.artefact_location("indexes").path.parent, path.parent)
+    asked = {"kind": kind, "metric": metric, "recall": recall, "memory_bytes": memory_bytes}
+    unfinished = path.with_name(f"building-{path.name}")  # no selection has that name
+    index, done = (None, "built") if force else _index_there(selection, asked, device, progress)
+    if index is None:
+        index = build_index(
+            selection.rows,
+            kind=kind,
+            metric=metric,
+            device=device,
+            recall=recall,
+            memory_bytes=memory_bytes,
+            checkpoint=unfinished,
+            progress=progress,
+        )
+    if done != "kept":
+        settings = {"kind": index.kind, "metric": metric, "parameters": index.parameters, "asked": asked}
+        save_index(index, path, record("index", settings=settings, made_from=selection.made_from))
+        remove_directory(unfinished)
+    if graph is not None:
+        made_from = {**selection.made_from, "index": index.kind}
+        write_graph(
+            index,
+            selection.rows,
+            graph,
+            path / "graph",
+            record("graph", settings={"k": graph, "metric": metric}, made_from=made_from),
+        )
     return IndexResult(
-        path=str(selection.index_path),
+        path=str(path),
+        done=done,
         kind=index.kind,
-        reason=index.reasons.get("kind", "asked for"),
+        reason=index.plan.reason,
         metric=index.metric,
         device=index.device,
+        parameters=index.parameters,
+        report=None if index.report is None else index.report.to_json(),
         n_rows=selection.rows.n_samples,
         n_features=selection.rows.n_features,
-        n_bytes=sum(file.stat().st_size for file in selection.index_path.iterdir()),
+        n_bytes=sum(file.stat().st_size for file in path.iterdir() if file.is_file()),
         seconds=time.perf_counter() - started,
+        graph=None if graph is None else str(path / "graph"),
     )
+
+
+def _index_there(
+    selection: Selection, asked: Mapping[str, Any], device: str, progress: Progress
+) -> tuple[FaissIndex | None, str]:
+    """Return the stored index of the selection, rows appended since added, or None; and what to say of it."""
+    from ltstore.neighbors import extend_index, load_index, plan_index, read_record
+
+    rows, path = selection.rows, selection.index_path
+    try:
+        there = read_record(path)
+        if there["record"].get("settings", {}).get("asked") != asked:
+            return None, "built again: other settings were asked for"
+        if there["rows"] == rows.digest:
+            return load_index(path, rows=rows, device=device), "kept"
+        before = selection.indexed_before()
+        if before is None:
+            return None, "built again: it was of other rows"
+        index = load_index(path, rows=before, device=device)
+    except IndexNotFoundError:
+        return None, "built"
+    except (IndexStaleError, StoreFormatError, KeyError, AttributeError) as err:
+        return None, f"built again: {err}"
+    added = rows.n_samples - before.n_samples
+    wanted = plan_index(
+        asked["kind"],
+        rows.n_samples,
+        rows.n_features,
+        recall=asked["recall"],
+        memory_bytes=asked["memory_bytes"],
+        on_gpu=index.device != "cpu",
+    )
+    if wanted.kind != index.kind:
+        return None, f"built again: with {added:,} rows more, {wanted.kind} is the better kind"
+    if rows.n_samples > 2 * index.parts[0][0] and index.plan.n_lists:
+        return None, f"built again: its lists were learned from fewer than half of {rows.n_samples:,} rows"
+    return extend_index(index, rows, recall=asked["recall"], progress=progress), f"added {added:,} rows"
 
 
 def query_store(
@@ -166,18 +282,21 @@ def query_vectors(
     *,
     image: Path | str | None = None,
     row: int | None = None,
+    text: str | None = None,
     vectors: Path | str | None = None,
     encoder: str | None = None,
     encoder_options: Mapping[str, Any] | None = None,
     encoder_config: Path | str | None = None,
     device: str = "auto",
 ) -> tuple[FloatArray, list[str], IntArray | None]:
-    """Return (queries (n, D), their names, row ids to leave out) of an image, a stored row or a vectors file.
+    """Return (queries (n, D), their names, row ids to leave out) of an image, a stored row, a text or a vectors file.
 
     Raises
     ------
     DataError
         The row is not one of the selection's, or the vectors do not fit.
+    ConfigError
+        The store's encoder has no text.
     ImageError, EncoderMismatchError
     """
     rows = selection.rows
@@ -189,7 +308,7 @@ def query_vectors(
     if vectors is not None:
         X = load_vectors(Path(vectors), rows.n_features)
         names = [f"{vectors}[{i}]" for i in range(len(X))]
-    elif image is not None:
+    elif image is not None or text is not None:
         used = reopen_encoder(
             rows.encoder,
             encoder or recorded_spec(selection.store),
@@ -197,11 +316,67 @@ def query_vectors(
             options=encoder_options,
             config=encoder_config,
         )
-        picture = decode_image(read_file(Path(image), str(image)), str(image))
-        X, names = used.encode(np.stack([used.preprocess(picture)])).copy(), [str(image)]
+        if image is not None:
+            picture = decode_image(read_file(Path(image), str(image)), str(image))
+            X, names = used.encode(np.stack([used.preprocess(picture)])).copy(), [str(image)]
+        elif isinstance(used, TextEncoder):
+            X, names = used.encode_text([str(text)]).copy(), [str(text)]
+        else:
+            raise ConfigError(
+                f"encoder {rows.encoder.encoder} has no text: --text is for open_clip stores, give an image or a row"
+            )
     else:
-        raise ConfigError("give an image, a row or a vectors file")
+        raise ConfigError("give an image, a row, a text or a vectors file")
     return (normalize_rows(X) if rows.normalized else X), names, None
+
+
+def write_contact_sheet(
+    path: Path, selection: Selection, names: Sequence[str], answers: Sequence[Sequence[Mapping[str, Any]]]
+) -> int:
+    """Write answers of `query_store` as one HTML page with the images, where the split's source is still there.
+
+    Returns
+    -------
+    int
+        How many images could not be shown: their cells say so.
+
+    Raises
+    ------
+    StoreWriteError
+    """
+    from ltstore.report import Cell, write_sheet
+
+    show = _image_reader(selection)
+    sheet = [
+        (name, [Cell(image=show(one["row_id"]), **{key: one[key] for key in _SHOWN}) for one in answer])
+        for name, answer in zip(names, answers, strict=True)
+    ]
+    write_sheet(path, f"{selection.store.location.name}, {selection.name}", sheet)
+    return sum(cell.image is None for _, cells in sheet for cell in cells)
+
+
+_SHOWN = ("rank", "class_name", "class_count", "group", "similarity", "row_id", "key")
+
+
+def _image_reader(selection: Selection) -> Callable[[int], Image | None]:
+    """Return what gives the image of a row by its id, or None where it cannot be had."""
+    split = selection.store.split(selection.split)
+    places: list[tuple[int, ImageSource | None, dict[str, int]]] = []
+    for generation in split.generations:
+        source, by_key = None, {}
+        with suppress(LtstoreError):  # it has moved, or there never was one
+            source = open_recorded(generation.record.settings.get("source") or {})
+            by_key = {source.key(position): position for position in range(source.n_samples)}
+        places.append((generation.first_row, source, by_key))
+
+    def read(row_id: int) -> Image | None:
+        source, by_key = next(place[1:] for place in reversed(places) if place[0] <= row_id)
+        position = by_key.get(split.keys([row_id])[0])
+        with suppress(ImageError):
+            return None if source is None or position is None else source.read(position)
+        return None
+
+    return read
 
 
 def load_vectors(path: Path, n_features: int) -> FloatArray:

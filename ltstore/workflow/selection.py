@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Literal
 
 from ltstore.atomic import check_no_link
 from ltstore.engine import Engine
-from ltstore.errors import ConfigError, DataError, IndexNotFoundError, StoreFormatError, StoreWriteError
+from ltstore.errors import (
+    ConfigError,
+    DataError,
+    IndexNotFoundError,
+    IndexStaleError,
+    StoreFormatError,
+    StoreWriteError,
+)
 from ltstore.neighbors import class_donors, row_donors
 from ltstore.provenance import record
 from ltstore.rows import TailRows, class_counts
@@ -123,17 +130,41 @@ class Selection:
         return None
 
     def index(self) -> FaissIndex:
-        """Open the stored index of these rows; IndexNotFoundError says how to make it."""
+        """Open the stored index of these rows; what is raised says how to make it, or to bring it up to date.
+
+        Raises
+        ------
+        IndexNotFoundError, IndexStaleError, ChecksumMismatchError, StoreFormatError
+        """
         from ltstore.neighbors import load_index  # loads faiss
 
+        subset = f" --subset {self.subset}" if self.subset else ""
+        command = f"run `ltstore index {self.store.location} --split {self.split}{subset}`"
         try:
             return load_index(self.index_path, rows=self.rows)
         except IndexNotFoundError as err:
-            subset = f" --subset {self.subset}" if self.subset else ""
-            raise IndexNotFoundError(
-                f"no index of {self.name!r} in {self.store.location}: "
-                f"run `ltstore index {self.store.location} --split {self.split}{subset}`"
+            raise IndexNotFoundError(f"no index of {self.name!r} in {self.store.location}: {command}") from err
+        except IndexStaleError as err:
+            before = self.indexed_before()
+            if before is None:
+                raise IndexStaleError(f"{err}: {command}") from err
+            raise IndexStaleError(
+                f"the index of {self.name!r} is behind, it has the first {before.n_samples:,} of "
+                f"{self.rows.n_samples:,} rows: {command}, which adds the others"
             ) from err
+        except StoreFormatError as err:
+            raise type(err)(f"{err}: {command}") from err
+
+    def indexed_before(self) -> RowView | None:
+        """Return the rows that the stored index is of where others were appended since; None where it is not so."""
+        from ltstore.neighbors import read_record
+
+        split = self.store.split(self.split)
+        for number in reversed(range(len(split.generations) - 1) if self.subset is None else ()):
+            before = self.store.split(self.split, generation=number).rows()
+            if read_record(self.index_path)["rows"] == before.digest:
+                return before
+        return None
 
     def donors(self, by: str = "means", k: int = 5) -> Donors:
         """Return the donors of every class.

@@ -136,7 +136,10 @@ def test_holdout_by_share_and_by_name(command) -> None:
         (("--holdout", "0.0001"), "larger share"),
         (("--keep", "best"), "holdout"),
         (("--grid", "l2=1e-3,1e-2"), "needs a holdout"),
-        (("--holdout", "0.2", "--grid", "l2=1e-3", "--checkpoint", "x"), "put away"),
+        (("--refit",), "held out"),
+        (("--holdout", "other", "--refit"), "a share"),
+        (("--sampler", "auto", "--refit"), "backtest"),
+        (("--head", "gda", "--refit"), "closed form"),
         (("--holdout", "0.2", "--grid", "l2="), "l2"),
         (("--holdout", "0.2", "--grid", "seed=1,2"), "cannot differ"),
         (("--holdout", "0.2", "--grid", "l2=1e-3", "--solver", "sgd"), "lbfgs"),
@@ -219,7 +222,7 @@ def test_a_killed_command_goes_on_and_leaves_no_checkpoint(command, digits: Path
     how = Checkpointing(directory=directory, every_passes=1)
     with pytest.raises(KilledError):
         train(digits, subset="lt", settings=TrainSettings(), checkpoint=how, on_pass=kill)
-    assert json.loads((directory / "checkpoint.json").read_text())["facts"]["passes"]
+    assert json.loads((directory / "checkpoint.json").read_text())["facts"][0]["passes"]
     wrong = command("--checkpoint", directory, "--l2", "0.5", ok=False)
     assert wrong.code == 1
     assert "settings.l2" in wrong.err
@@ -229,6 +232,82 @@ def test_a_killed_command_goes_on_and_leaves_no_checkpoint(command, digits: Path
     command()
     assert np.array_equal(load_model(tmp_path / "m").weight, resumed.weight)
     assert command("--checkpoint-every", "2", ok=False).code == 2
+
+
+def test_a_killed_grid_goes_on_to_the_same_model(command, digits: Path, tmp_path: Path) -> None:
+    words = ("--holdout", "0.3", "--grid", "l2=1e-3,1e-1", "--grid", "tau=0.5,1", "--keep", "best")
+    table = command(*words, "--json").json["grid"]
+    whole = load_model(tmp_path / "m")
+
+    class KilledError(Exception):
+        pass
+
+    def kill(passes: int, seconds: object) -> None:
+        made.append(passes)
+        if len(made) == 9:
+            raise KilledError
+
+    made: list[int] = []
+    directory = tmp_path / "c"
+    axes = {"l2": [1e-3, 1e-1], "tau": [0.5, 1]}
+    with pytest.raises(KilledError):
+        train(
+            digits,
+            subset="lt",
+            settings=TrainSettings(keep="best"),
+            holdout=0.3,
+            grid=axes,
+            checkpoint=Checkpointing(directory=directory, every_passes=1),
+            progress=kill,
+        )
+    other = command(*words[:3], "l2=1e-3,1e-2", *words[4:], "--checkpoint", directory, ok=False)
+    assert other.code == 1
+    assert "settings of head 3.l2, settings of head 4.l2 differ" in " ".join(other.err.split())
+    assert command(*words, "--checkpoint", directory, "--json").json["grid"] == table
+    assert not directory.exists()
+    found = load_model(tmp_path / "m")
+    assert np.array_equal(found.weight, whole.weight)
+    assert np.array_equal(found.bias, whole.bias)
+
+
+@pytest.mark.parametrize(
+    "words", [("--keep", "best"), ("--grid", "l2=1e-3,1e-1", "--grid", "tau=0.5,1"), ("--sampler", "smote")]
+)
+def test_the_holdout_is_put_back(command, tmp_path: Path, words) -> None:
+    words = ("--holdout", "0.2", *words)
+    before = command(*words, "--json").json
+    chosen = load_model(tmp_path / "m")
+    after = command(*words, "--refit", "--json").json
+    model = load_model(tmp_path / "m")
+    assert before["refit"] is None
+    assert before["n_real"] == 279
+    assert after["n_real"] == after["refit"]["n_real"] == 348
+    assert (after["holdout"], after["kept_pass"], after["grid"]) == (
+        before["holdout"],
+        before["kept_pass"],
+        before["grid"],
+    )
+    told = model.record["settings"]
+    assert told["refit"] == after["refit"]
+    assert told["holdout"] == before["holdout"]
+    assert (told["l2"], told["tau"], told["keep"]) == tuple(
+        before["settings"][key] for key in ("l2", "tau", "keep")
+    )
+    assert told["n_real"] + told["n_synthetic"] == 348 + after["n_synthetic"]
+    assert np.array_equal(model.class_counts, chosen.class_counts)
+    assert not np.array_equal(model.weight, chosen.weight)
+    assert "on all 348 rows" in command(*words, "--refit").out
+
+
+def test_output_and_record_say_how_fast_it_was(command, tmp_path: Path) -> None:
+    found = command("--json").json
+    assert 0 < found["share_of_peak"] < 1
+    assert found["peak_flops_per_second"] > 1e6
+    assert {step["share_of_peak"] > 0 for step in found["history"]} == {True}
+    names = ("rows_per_second", "data_share", "share_of_peak", "peak_flops_per_second")
+    assert load_model(tmp_path / "m").record["train_speed"] == {name: found[name] for name in names}
+    assert "GFLOP/s of a bare product" in command().out
+    assert command("--head", "gda", "--json").json["share_of_peak"] is None
 
 
 def test_progress_says_loss_gap_and_holdout(digits: Path) -> None:

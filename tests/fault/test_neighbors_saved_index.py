@@ -18,7 +18,7 @@ from ltstore.errors import (
     IndexStaleError,
     StoreFormatError,
 )
-from ltstore.neighbors import build_index, load_index
+from ltstore.neighbors import build_index, load_index, save_index
 from ltstore.provenance import record
 from ltstore.rows import ArrayRows
 
@@ -28,7 +28,7 @@ ROWS = ArrayRows(np.random.default_rng(0).normal(size=(50, 6)), row_ids=np.arang
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
     made = record("index", settings={"kind": "flat"}, made_from={"rows": ROWS.digest})
-    build_index(ROWS, device="cpu").save(tmp_path / "flat", made)
+    save_index(build_index(ROWS, device="cpu"), tmp_path / "flat", made)
     return tmp_path / "flat"
 
 
@@ -39,7 +39,7 @@ def test_round_trip(saved: Path) -> None:
     ):
         np.testing.assert_array_equal(found, expected)
     assert (loaded.kind, loaded.metric, loaded.rows_digest) == ("flat", "cosine", ROWS.digest)
-    built.save(saved, {})  # replaces
+    save_index(built, saved, {})  # replaces
     assert [p.name for p in saved.parent.iterdir()] == ["flat"]
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from ltstore import atomic
 from ltstore.errors import ConfigError, LtstoreError, ModelFormatError, PlanMismatchError, StoreExistsError
-from ltstore.linear import Checkpointing, MinibatchSettings, TrainSettings, train_linear
+from ltstore.linear import Checkpointing, MinibatchSettings, TrainSettings, train_grid, train_linear
 from ltstore.neighbors import class_donors
 from ltstore.rows import ArrayRows
 from ltstore.sampling import make_sampler
@@ -44,6 +44,12 @@ SETTINGS = {
     "lbfgs to its limit": TrainSettings(l2=1e-3, tolerance=0.0, max_passes=9),
     "sgd": TrainSettings(solver="sgd", minibatch=MinibatchSettings(epochs=5, batch_size=20), keep="best"),
     "adam": TrainSettings(solver="adam", minibatch=MinibatchSettings(epochs=5, batch_size=20)),
+    "grid": [  # they search at different times, and end at different ones for every reason there is
+        TrainSettings(l2=1e-2, keep="best"),
+        TrainSettings(l2=1e-3, tolerance=0.0, max_passes=9, keep="best"),
+        TrainSettings(loss="ce", l2=1.0, tolerance=1e-12, keep="best"),
+        TrainSettings(implicit=0.5, smoothing=0.1, penalty="whitened", keep="best"),
+    ],
 }
 
 
@@ -54,9 +60,10 @@ class KilledError(Exception):
 def train(
     settings, directory=None, kill_after=None, *, rows=ROWS, holdout=HELD, moments=MOMENTS, targets=9, **how
 ):
+    grid = settings if isinstance(settings, list) else [settings]
     sampler = MadeSampler(MOMENTS.means, 0.4)
     stream = TrainingStream(
-        rows, sampler=sampler, targets=np.full(C, targets), seed=settings.seed, block_rows=50
+        rows, sampler=sampler, targets=np.full(C, targets), seed=grid[0].seed, block_rows=50
     )
     made_passes = []
 
@@ -65,34 +72,31 @@ def train(
         if len(made_passes) == kill_after:
             raise KilledError
 
-    return train_linear(
-        stream,
-        settings,
-        moments,
-        encoder=rows.encoder,
-        holdout=holdout,
-        normalized=False,
-        checkpoint=None if directory is None else Checkpointing(directory=directory, **how),
-        on_pass=on_pass,
-    )
+    options = {
+        "holdout": holdout,
+        "checkpoint": None if directory is None else Checkpointing(directory=directory, **how),
+        "on_pass": on_pass,
+    }
+    if grid is settings:
+        return train_grid(stream, grid, moments, **options)
+    return [train_linear(stream, settings, moments, **options)]
 
 
 def same(found, expected):
-    for name in ("weight", "bias"):
-        assert getattr(found.model, name).tobytes() == getattr(expected.model, name).tobytes()
-    timeless = [
-        [
-            dataclasses.replace(one, seconds=0, data_seconds=0, rows_per_second=0).to_json()
-            for one in result.history
-        ]
-        for result in (found, expected)
-    ]
-    assert timeless[0] == timeless[1]
-    assert (found.stopped, found.kept_pass, found.holdout) == (
-        expected.stopped,
-        expected.kept_pass,
-        expected.holdout,
-    )
+    for one, other in zip(found, expected, strict=True):
+        for name in ("weight", "bias"):
+            assert getattr(one.model, name).tobytes() == getattr(other.model, name).tobytes()
+        assert timeless(one.history) == timeless(other.history)
+        assert (one.stopped, one.kept_pass, one.holdout) == (other.stopped, other.kept_pass, other.holdout)
+
+
+def timeless(history):
+    times = {"seconds": 0, "data_seconds": 0, "rows_per_second": 0}
+    return [dataclasses.replace(done, **times).to_json() for done in history]
+
+
+def passes_of(results):
+    return max(result.n_passes for result in results)
 
 
 @pytest.mark.parametrize("every_passes", [1, 3])
@@ -100,9 +104,9 @@ def same(found, expected):
 def test_a_run_killed_after_any_pass_ends_in_the_same_bits(tmp_path, name, every_passes):
     settings = SETTINGS[name]
     whole = train(settings)
-    assert whole.n_passes >= 5
+    assert passes_of(whole) >= 5
     same(train(settings, tmp_path / "whole", every_passes=every_passes), whole)
-    for kill_after in range(1, whole.n_passes):
+    for kill_after in range(1, passes_of(whole)):
         directory = tmp_path / str(kill_after)
         with pytest.raises(KilledError):
             train(settings, directory, kill_after, every_passes=every_passes)
@@ -111,16 +115,48 @@ def test_a_run_killed_after_any_pass_ends_in_the_same_bits(tmp_path, name, every
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_run_killed_again_and_again_ends_in_the_same_bits(tmp_path, name):
-    """With kills every 4 passes, more than a line search takes, every attempt gets on."""
+    """Every attempt gets on, by a pass: a line search is gone on with in the middle."""
     whole = train(SETTINGS[name])
-    for _ in range(whole.n_passes):
+    for _ in range(passes_of(whole) + 1):
         try:
-            result = train(SETTINGS[name], tmp_path / "c", 4, every_passes=1)
+            result = train(SETTINGS[name], tmp_path / "c", 1, every_passes=1)
         except KilledError:
             continue
         same(result, whole)
         return
     pytest.fail("no attempt came to the end")
+
+
+def test_heads_go_on_in_step(tmp_path, monkeypatch):
+    """Searches of several passes, begun at different ones, in products whose bits depend on which heads they are of."""
+    monkeypatch.setattr("ltstore.linear.solver.FIRST_LENGTH", 10.0)
+    rng = np.random.default_rng(3)
+    labels = rng.permutation(np.repeat(np.arange(23), 30))
+    X = rng.normal(size=(23, 41))[labels] + 2.0 * rng.normal(size=(len(labels), 41))
+    rows = ArrayRows(X, labels)
+    moments = class_moments(rows)
+    grid = [TrainSettings(l2=l2, max_passes=12) for l2 in (1e-4, 1e-2, 1.0)]
+
+    def run(directory, kill_after=None, settings=grid):
+        passes = []
+
+        def on_pass(done):
+            passes.append(done)
+            if len(passes) == kill_after:
+                raise KilledError
+
+        checkpoint = Checkpointing(directory=directory, every_passes=1)
+        return train_grid(TrainingStream(rows), settings, moments, checkpoint=checkpoint, on_pass=on_pass)
+
+    whole = run(tmp_path / "whole")
+    searches = [[done.gap != done.gap for done in one.history] for one in whole]
+    assert any(len(set(at)) > 1 for at in zip(*searches, strict=False))
+    fewer = run(tmp_path / "fewer", settings=grid[1:])
+    assert whole[1].model.weight.tobytes() != fewer[0].model.weight.tobytes()
+    for kill_after in range(1, passes_of(whole)):
+        with pytest.raises(KilledError):
+            run(tmp_path / str(kill_after), kill_after)
+        same(run(tmp_path / str(kill_after)), whole)
 
 
 @pytest.mark.parametrize("cache_bytes", [1 << 30, 0])
@@ -138,14 +174,8 @@ def test_a_run_on_sums_of_real_rows_ends_in_the_same_bits(tmp_path, cache_bytes)
             if len(passes) == kill_after:
                 raise KilledError
 
-        return train_linear(
-            stream,
-            TrainSettings(l2=1e-3),
-            MOMENTS,
-            encoder=ROWS.encoder,
-            checkpoint=Checkpointing(directory=directory, every_passes=1),
-            on_pass=on_pass,
-        )
+        options = {"checkpoint": Checkpointing(directory=directory, every_passes=1), "on_pass": on_pass}
+        return [train_linear(stream, TrainSettings(l2=1e-3), MOMENTS, **options)]
 
     whole = run(tmp_path / "whole")
     for kill_after in (1, 4, 7):
@@ -161,7 +191,7 @@ def test_only_so_often(tmp_path, monkeypatch):
 
     saved = []
     monkeypatch.setattr(
-        checkpoint.Checkpoint, "save", lambda self, state: saved.append(len(state.facts["passes"]))
+        checkpoint.Checkpoint, "save", lambda self, states: saved.append(len(states[0].facts["passes"]))
     )
     settings = SETTINGS["adam"]
     train(settings, tmp_path / "a", every_passes=100, every_seconds=1e6)
@@ -170,12 +200,12 @@ def test_only_so_often(tmp_path, monkeypatch):
     assert saved == [1, 2, 3, 4, 5]
 
 
-@pytest.mark.parametrize("name", ["lbfgs", "adam"])
+@pytest.mark.parametrize("name", ["lbfgs", "adam", "grid"])
 def test_a_kill_while_a_checkpoint_is_written(tmp_path, monkeypatch, name):
     """Every file operation of every save fails once; what lies there then is whole or not there."""
     whole = train(SETTINGS[name])
     real = Path.replace
-    for fail_at in range(1, 2 * whole.n_passes + 1, 3):
+    for fail_at in range(1, 2 * passes_of(whole) + 1, 3):
         calls = 0
 
         def replace(self, target, *, fail_at=fail_at):
@@ -203,28 +233,29 @@ import time
 def slow(done):
     print(len(seen), flush=True); seen.append(done); time.sleep(0.05)
 seen = []
-t.train_slowly({directory!r}, slow)
+t.train_slowly({name!r}, {directory!r}, slow)
 """
 
 
-def train_slowly(directory, on_pass):
-    stream = TrainingStream(ROWS, block_rows=50)
-    return train_linear(
-        stream,
-        TrainSettings(l2=1e-4, tolerance=1e-4),
+SLOW = {"one": [1e-4], "grid": [1e-4, 1e-3, 1e-2]}
+
+
+def train_slowly(name, directory, on_pass):
+    return train_grid(
+        TrainingStream(ROWS, block_rows=50),
+        [TrainSettings(l2=l2, tolerance=1e-4) for l2 in SLOW[name]],
         MOMENTS,
-        encoder=ROWS.encoder,
-        normalized=False,
         checkpoint=Checkpointing(directory=directory, every_passes=1),
         on_pass=on_pass,
     )
 
 
+@pytest.mark.parametrize("name", SLOW)
 @pytest.mark.parametrize("after", [0.02, 0.3, 0.7])
-def test_sigkill(tmp_path, after):
+def test_sigkill(tmp_path, after, name):
     here = Path(__file__).resolve()
     code = textwrap.dedent(CHILD).format(
-        paths=[str(here.parents[1]), str(here.parents[2])], directory=str(tmp_path / "c")
+        paths=[str(here.parents[1]), str(here.parents[2])], name=name, directory=str(tmp_path / "c")
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
@@ -233,8 +264,8 @@ def test_sigkill(tmp_path, after):
         child.send_signal(signal.SIGKILL)
         child.wait()
     assert (tmp_path / "c" / "checkpoint.json").exists()
-    whole = train_slowly(tmp_path / "whole", lambda done: None)
-    found = train_slowly(tmp_path / "c", lambda done: None)
+    whole = train_slowly(name, tmp_path / "whole", lambda done: None)
+    found = train_slowly(name, tmp_path / "c", lambda done: None)
     same(found, whole)
 
 
@@ -255,15 +286,13 @@ def test_it_is_two_files_and_continues_where_it_was(begun):
         TrainingStream(ROWS, sampler=MadeSampler(MOMENTS.means, 0.4), targets=np.full(C, 9), block_rows=50),
         SETTINGS["lbfgs"],
         MOMENTS,
-        encoder=ROWS.encoder,
         holdout=HELD,
         checkpoint=Checkpointing(directory=begun),
         progress=lambda passes, _: made_passes.append(passes),
     )
-    kept = json.loads((begun / "checkpoint.json").read_text())["facts"]["passes"]
-    assert 1 < made_passes[0] <= 4
+    assert made_passes[0] == 4
     assert set(made_passes[1:]) == {1}
-    assert sum(made_passes) == train(SETTINGS["lbfgs"]).n_passes >= len(kept)
+    assert sum(made_passes) == passes_of(train(SETTINGS["lbfgs"]))
 
 
 OTHER_MOMENTS = class_moments(made(5))
@@ -280,6 +309,7 @@ OTHER_MOMENTS = class_moments(made(5))
         ({"holdout": None, "settings": dataclasses.replace(SETTINGS["lbfgs"], keep="last")}, "holdout"),
         ({"holdout": made(2)}, "holdout"),
         ({"moments": OTHER_MOMENTS}, "moments"),
+        ({"settings": SETTINGS["grid"]}, "settings, settings of head 1, .* settings of head 4 differ"),
     ],
 )
 def test_a_checkpoint_of_another_training_is_refused(begun, change, word):
@@ -288,6 +318,21 @@ def test_a_checkpoint_of_another_training_is_refused(begun, change, word):
     with pytest.raises(PlanMismatchError, match=word):
         train(options.pop("settings"), begun, **options)
     assert {path.name: path.read_bytes() for path in begun.iterdir()} == before
+
+
+def test_a_checkpoint_of_another_grid_is_refused(tmp_path):
+    grid = SETTINGS["grid"]
+    with pytest.raises(KilledError):
+        train(grid, tmp_path, 3, every_passes=1)
+    other = [*grid[:2], dataclasses.replace(grid[2], l2=0.2), grid[3]]
+    for found, word in (
+        (other, r"\(settings of head 3.l2 differ\)"),
+        (grid[:3], r"\(settings of head 4 differ\)"),
+        (grid[0], "settings, settings of head 1"),
+    ):
+        with pytest.raises(PlanMismatchError, match=word):
+            train(found, tmp_path)
+    same(train(grid, tmp_path), train(grid))
 
 
 def test_files_cut_short_anywhere(begun):
@@ -315,7 +360,7 @@ def test_any_flipped_byte_is_named_or_harmless(begun, tmp_path):
                 result = train(SETTINGS["lbfgs"], trial)
             except LtstoreError:
                 continue
-            assert result.n_passes <= SETTINGS["lbfgs"].max_passes
+            assert passes_of(result) <= SETTINGS["lbfgs"].max_passes
             if path.name != "checkpoint.json":
                 same(result, whole)
 
@@ -328,9 +373,11 @@ def test_any_flipped_byte_is_named_or_harmless(begun, tmp_path):
         {"arrays": "state-0000000000000000.safetensors"},
         {"facts": []},
         {"facts": {}},
-        {"facts": {"passes": [1]}},
-        {"facts": {"passes": [{"value": "x"}]}},
-        {"format_version": 2},
+        {"facts": [{}]},
+        {"facts": [1]},
+        {"facts": [{"passes": [1]}]},
+        {"facts": [{"passes": [{"value": "x"}]}]},
+        {"format_version": 1},
         {"arrays_digest": "sha256:0"},
     ],
 )
@@ -355,7 +402,7 @@ def test_headers_that_are_not_ours(begun, changes):
 def test_facts_that_are_not_ours(begun, facts):
     path = begun / "checkpoint.json"
     header = json.loads(path.read_text())
-    header["facts"] |= facts
+    header["facts"][0] |= facts
     path.write_text(json.dumps(header))
     with pytest.raises(ModelFormatError):
         train(SETTINGS["lbfgs"], begun)

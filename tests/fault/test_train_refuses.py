@@ -91,7 +91,7 @@ def test_one_row_a_class_and_equal_rows() -> None:
     ):
         moments = class_moments(rows)
         assert not moments.pooled.any()
-        result = train_linear(TrainingStream(rows), TrainSettings(), moments, encoder=rows.encoder)
+        result = train_linear(TrainingStream(rows), TrainSettings(), moments)
         found = result.model.predict(rows.read(0, rows.n_samples))
         assert (found == rows.labels).mean() > 0.99
         assert np.isfinite(gda(moments).weight).all()
@@ -104,5 +104,5 @@ def test_thousands_of_classes_are_learnt_with_default_settings() -> None:
     labels = np.repeat(np.arange(n_classes), 4)
     X = centers[labels] + 0.5 * rng.normal(size=(len(labels), n_features))
     rows = ArrayRows(X.astype(np.float32), labels, normalize=True)
-    result = train_linear(TrainingStream(rows), TrainSettings(), class_moments(rows), encoder=rows.encoder)
+    result = train_linear(TrainingStream(rows), TrainSettings(), class_moments(rows))
     assert (result.model.predict(rows.read(0, rows.n_samples)) == labels).mean() > 0.9

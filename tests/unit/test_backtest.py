@@ -237,7 +237,7 @@ def test_the_estimate_is_near_the_truth() -> None:
     from ltstore.stats import class_moments
     from ltstore.stream import TrainingStream
 
-    model = train_linear(TrainingStream(rows), TrainSettings(), class_moments(rows), encoder=rows.encoder).model
+    model = train_linear(TrainingStream(rows), TrainSettings(), class_moments(rows)).model
     Xt, yt = draw(np.full(40, 50))
     Xt = (Xt / np.linalg.norm(Xt, axis=1, keepdims=True)).astype(np.float32)
     right = (Xt @ model.weight.T + model.bias).argmax(axis=1) == yt

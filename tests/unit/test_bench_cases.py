@@ -41,7 +41,7 @@ def test_a_case_runs_at_toy_size(case: Case) -> None:
         assert record["case"] == case.name
         assert "refused" not in record, record["refused"]
         if "skipped" in record:
-            assert "install" in record["skipped"] or "yet" in record["skipped"]
+            assert any(word in record["skipped"] for word in ("install", "yet", "left out"))
             continue
         assert record["seconds"]["p20"] <= record["seconds"]["p50"] <= record["seconds"]["p80"]
         assert record["rounds"] >= (2 if record["kind"] == "memory" else 5)

@@ -99,9 +99,7 @@ def test_several_heads_share_a_pass() -> None:
 def test_training_ends_at_the_same_head_and_the_record_says_how(name: str) -> None:
     combining, making, moments = streams(name, True)
     settings = TrainSettings(tolerance=1e-6)
-    a, b = (
-        train_linear(stream, settings, moments, encoder=stream.rows.encoder) for stream in (combining, making)
-    )
+    a, b = (train_linear(stream, settings, moments) for stream in (combining, making))
     assert a.model.record["settings"]["synthesis"] == "in the step, as sums of real rows"
     assert b.model.record["settings"]["synthesis"] == "rows are made: asked for"
     X = combining.rows.read(0, 100)

@@ -198,7 +198,7 @@ def test_training_ends_at_the_same_head():
                 "ltstore.linear.problem.resolve_device",
                 lambda *_: Placement("cpu", "float32", "", evaluator),
             )
-            return train_linear(stream, settings, moments, encoder=rows.encoder).model
+            return train_linear(stream, settings, moments).model
 
     with pytest.MonkeyPatch.context() as monkeypatch:
         a, b = trained(TorchEvaluator("cpu"), monkeypatch), trained(None, monkeypatch)
@@ -262,7 +262,6 @@ def test_bf16_on_the_cpu_is_near_and_recorded():
     from ltstore.linear.torch_pass import TorchEvaluator
 
     stream, moments = made_stream("smote")
-    rows = stream.rows
     ours, theirs = problems(stream, moments, TrainSettings(), TorchEvaluator("cpu", "bf16"))
     (point,) = points(1)
     found, expected = ours.objective.evaluate(*point), theirs.objective.evaluate(*point)
@@ -270,7 +269,7 @@ def test_bf16_on_the_cpu_is_near_and_recorded():
     error = np.linalg.norm(found.grad_weight - expected.grad_weight) / np.linalg.norm(expected.grad_weight)
     assert 1e-4 < error < 2e-2
     settings = TrainSettings(precision="bf16", max_passes=20)
-    record = train_linear(stream, settings, moments, encoder=rows.encoder).model.record["settings"]
+    record = train_linear(stream, settings, moments).model.record["settings"]
     assert record["device"] == "cpu"
     assert record["precision"] == "bf16"
     assert record["device_rows"] == "kept on the device"
@@ -286,7 +285,7 @@ def no_gpu(monkeypatch, n=0):
 def test_a_small_problem_stays_on_the_cpu_without_torch(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)  # importing it would fail
     stream, moments = made_stream()
-    result = train_linear(stream, TrainSettings(max_passes=3), moments, encoder=stream.rows.encoder)
+    result = train_linear(stream, TrainSettings(max_passes=3), moments)
     record = result.model.record["settings"]
     assert record["device"] == "cpu"
     assert record["device_reason"] == "auto: a pass is 2e+04 flops, a GPU pays from 1e+11"
@@ -357,15 +356,10 @@ def test_settings_that_contradict_each_other_are_refused(settings):
 def test_heads_of_a_grid_count_together_and_have_one_device(monkeypatch):
     stream, moments = made_stream()
     grid = [TrainSettings(l2=l2, max_passes=3) for l2 in (0.01, 0.1)]
-    reasons = {
-        result.model.record["settings"]["device_reason"]
-        for result in train_grid(stream, grid, moments, encoder=stream.rows.encoder)
-    }
+    reasons = {result.model.record["settings"]["device_reason"] for result in train_grid(stream, grid, moments)}
     assert reasons == {"auto: a pass is 3e+04 flops, a GPU pays from 1e+11"}
     with pytest.raises(ConfigError, match="one precision"):
-        train_grid(
-            stream, [TrainSettings(), TrainSettings(precision="bf16")], moments, encoder=stream.rows.encoder
-        )
+        train_grid(stream, [TrainSettings(), TrainSettings(precision="bf16")], moments)
 
 
 @pytest.mark.gpu

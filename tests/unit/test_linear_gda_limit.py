@@ -42,8 +42,6 @@ def compared(n_drawn):
         TrainingStream(drawn),
         TrainSettings(loss="ce", l2=1e-7, tolerance=1e-7),
         class_moments(drawn, rank=D),
-        encoder=drawn.encoder,
-        normalized=False,
     ).model
     X = rows.read(0, rows.n_samples).astype(np.float64)
     ours, theirs = (logit_gaps(head, X) for head in (model, gda(moments, shrinkage=0.0, mean_shrinkage=0.0)))

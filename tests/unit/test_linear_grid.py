@@ -44,7 +44,7 @@ def stream():
 
 
 def grid(rows=None, settings=(), **options):
-    return train_grid(rows or stream(), settings, MOMENTS, encoder=ROWS.encoder, holdout=HELD, **options)
+    return train_grid(rows or stream(), settings, MOMENTS, holdout=HELD, **options)
 
 
 MIXED = [
@@ -62,7 +62,7 @@ def test_each_head_is_the_one_that_is_trained_alone():
     settings = [replace(one, tolerance=1e-7, max_passes=400) for one in MIXED]
     X = ROWS.read(0, ROWS.n_samples)
     for one, together in zip(settings, grid(settings=settings), strict=True):
-        alone = train_linear(stream(), one, MOMENTS, encoder=ROWS.encoder, holdout=HELD)
+        alone = train_linear(stream(), one, MOMENTS, holdout=HELD)
         assert together.history[-1].value == pytest.approx(alone.history[-1].value, rel=1e-5)
         assert np.abs(together.model.predict_proba(X) - alone.model.predict_proba(X)).max() < 5e-3
         assert together.holdout.balanced == pytest.approx(alone.holdout.balanced, abs=0.02)
@@ -78,7 +78,7 @@ def test_each_head_is_the_one_that_is_trained_alone():
 def test_the_first_passes_are_the_same_as_alone():
     """Before rounding can grow: same points, same values, same line searches."""
     for one, together in zip(MIXED, grid(settings=[replace(s, max_passes=5) for s in MIXED]), strict=True):
-        alone = train_linear(stream(), replace(one, max_passes=5), MOMENTS, encoder=ROWS.encoder, holdout=HELD)
+        alone = train_linear(stream(), replace(one, max_passes=5), MOMENTS, holdout=HELD)
         assert [done.value for done in together.history] == pytest.approx(
             [done.value for done in alone.history], rel=1e-4
         )
@@ -99,7 +99,7 @@ def test_rows_are_read_as_often_as_the_longest_head_needs():
 
 
 def test_a_grid_of_one_is_the_head_alone_to_the_bit():
-    alone = train_linear(stream(), MIXED[4], MOMENTS, encoder=ROWS.encoder)
+    alone = train_linear(stream(), MIXED[4], MOMENTS)
     (together,) = grid(settings=[MIXED[4]])
     assert np.array_equal(alone.model.weight, together.model.weight)
 

@@ -30,14 +30,7 @@ MOMENTS = class_moments(ROWS)
 
 
 def train(holdout=HELD, rows=ROWS, **settings):
-    return train_linear(
-        TrainingStream(rows),
-        TrainSettings(**settings),
-        class_moments(rows),
-        encoder=rows.encoder,
-        normalized=rows.normalized,
-        holdout=holdout,
-    )
+    return train_linear(TrainingStream(rows), TrainSettings(**settings), class_moments(rows), holdout=holdout)
 
 
 @pytest.mark.parametrize("posthoc_tau", [0.0, 0.5])

@@ -37,7 +37,7 @@ def balanced_stream(**options):
 def train(stream=None, settings=None, **minibatch):
     settings = settings or {"solver": "sgd"}
     chosen = TrainSettings(l2=0.02, minibatch=MinibatchSettings(**minibatch), **settings)
-    return train_linear(stream or TrainingStream(ROWS), chosen, MOMENTS, encoder=ROWS.encoder, normalized=False)
+    return train_linear(stream or TrainingStream(ROWS), chosen, MOMENTS)
 
 
 def rows_of(batches):
@@ -139,11 +139,7 @@ def test_steps_are_those_of_the_formula(solver):
 )
 def test_the_optimum_of_whole_passes_is_reached(solver, rate, options):
     stream = balanced_stream() if not options else TrainingStream(ROWS)
-    exact = (
-        train_linear(stream, TrainSettings(l2=0.02, tolerance=1e-7, **options), MOMENTS, encoder=ROWS.encoder)
-        .history[-1]
-        .value
-    )
+    exact = train_linear(stream, TrainSettings(l2=0.02, tolerance=1e-7, **options), MOMENTS).history[-1].value
     result = train(stream, {"solver": solver, **options}, epochs=150, batch_size=64, learning_rate=rate)
     problem = Problem(stream, TrainSettings(l2=0.02, **options), MOMENTS)
     W, b = result.model.arrays
@@ -161,12 +157,11 @@ def test_the_cosine_head_learns(solver, rate):
     moments = class_moments(rows)
     minibatch = MinibatchSettings(batch_size=32, epochs=100, learning_rate=rate)
     settings = TrainSettings(head="cosine", scale=8.0, solver=solver, minibatch=minibatch)
-    result = train_linear(TrainingStream(rows), settings, moments, encoder=rows.encoder)
+    result = train_linear(TrainingStream(rows), settings, moments)
     exact = train_linear(
         TrainingStream(rows),
         TrainSettings(head="cosine", scale=8.0, tolerance=1e-6),
         moments,
-        encoder=rows.encoder,
     )
     assert result.history[-1].loss <= 1.03 * exact.history[-1].loss
     assert np.allclose(np.linalg.norm(result.model.weight, axis=1), 8.0, atol=1e-4)
@@ -187,8 +182,8 @@ def test_scaling_the_rows_changes_nothing():
     X = ROWS.read(0, ROWS.n_samples)
     for solver in ("sgd", "adam"):
         settings = TrainSettings(solver=solver, l2=0.02, minibatch=MinibatchSettings(epochs=4, batch_size=50))
-        a = train_linear(TrainingStream(ROWS), settings, MOMENTS, encoder=ROWS.encoder).model
-        b = train_linear(TrainingStream(scaled), settings, class_moments(scaled), encoder=ROWS.encoder).model
+        a = train_linear(TrainingStream(ROWS), settings, MOMENTS).model
+        b = train_linear(TrainingStream(scaled), settings, class_moments(scaled)).model
         assert np.abs(a.predict_proba(X) - b.predict_proba(100 * X)).max() < 1e-3
 
 
@@ -216,7 +211,7 @@ def test_synthetic_rows_that_are_sums_are_made_in_minibatches_and_the_record_say
 def test_the_best_epoch_is_kept():
     held = made(seed=0)
     settings = TrainSettings(solver="adam", keep="best", minibatch=MinibatchSettings(epochs=8, batch_size=20))
-    result = train_linear(TrainingStream(ROWS), settings, MOMENTS, encoder=ROWS.encoder, holdout=held)
+    result = train_linear(TrainingStream(ROWS), settings, MOMENTS, holdout=held)
     scores = [done.holdout_balanced for done in result.history]
     assert result.holdout.balanced == max(scores)
     assert len(scores) == result.n_passes == 8

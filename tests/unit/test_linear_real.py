@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ltstore.linear import TrainSettings, predict_top, train_closed_form, train_linear
+from ltstore.linear import Origin, TrainSettings, predict_top, train_closed_form, train_linear
 from ltstore.rows import ArrayRows
 from ltstore.stream import TrainingStream
 from support.made_moments import made_moments
@@ -38,7 +38,7 @@ def accuracy(model, test):
 )
 def test_trained_heads(cifar, settings, least):
     train, test, moments = cifar
-    result = train_linear(TrainingStream(train), TrainSettings(**settings), moments, encoder=train.encoder)
+    result = train_linear(TrainingStream(train), TrainSettings(**settings), moments)
     assert result.converged
     assert accuracy(result.model, test) >= least
 
@@ -48,7 +48,7 @@ def test_closed_forms(cifar):
 
     def form(method, **options):
         result = train_closed_form(
-            method, moments, class_names=train.class_names, encoder=train.encoder, **options
+            method, moments, class_names=train.class_names, origin=Origin.of(train), **options
         )
         return accuracy(result.model, test)
 

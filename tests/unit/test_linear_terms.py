@@ -177,7 +177,7 @@ def test_a_row_of_weight_two_is_the_row_twice(loss):
     settings = TrainSettings(loss=loss, tolerance=1e-7, l2=0.02)
     streams = TrainingStream(rows, weights=weights), TrainingStream(twice)
     assert np.allclose(streams[0].class_shares, streams[1].class_shares)
-    a, b = (train_linear(s, settings, moments, encoder=rows.encoder, normalized=False).model for s in streams)
+    a, b = (train_linear(s, settings, moments).model for s in streams)
     assert np.abs(a.predict_proba(X) - b.predict_proba(X)).max() < 2e-3
 
 
@@ -190,7 +190,6 @@ def test_balanced_classes_leave_nothing_to_adjust():
             TrainingStream(rows),
             TrainSettings(l2=0.02, tolerance=1e-7, **settings),
             moments,
-            encoder=rows.encoder,
         ).model
         return model.predict_proba(rows.read(0, N))
 
@@ -252,7 +251,7 @@ def test_the_cosine_head_is_a_minimum_that_scipy_does_not_improve():
     rows = made(normalize=True)
     moments = class_moments(rows)
     settings = TrainSettings(head="cosine", scale=6.0, loss="ce", tolerance=1e-8, max_passes=500)
-    result = train_linear(TrainingStream(rows), settings, moments, encoder=rows.encoder)
+    result = train_linear(TrainingStream(rows), settings, moments)
     model = result.model
     assert np.allclose(np.linalg.norm(model.weight[:4], axis=1), 6.0, atol=1e-4)
     assert (model.bias[:4] == 0).all()
@@ -273,9 +272,7 @@ def test_the_cosine_head_is_a_minimum_that_scipy_does_not_improve():
 def test_the_cosine_head_needs_unit_rows():
     rows = made()
     with pytest.raises(ConfigError, match="normalize=True"):
-        train_linear(
-            TrainingStream(rows), TrainSettings(head="cosine"), class_moments(rows), encoder=rows.encoder
-        )
+        train_linear(TrainingStream(rows), TrainSettings(head="cosine"), class_moments(rows))
 
 
 @pytest.mark.parametrize("counts", [(30, 0, 5), (9,), (1, 1, 1), (0, 4)])
@@ -288,9 +285,7 @@ def test_all_terms_together_are_harmless_in_degenerate_cases(counts, head):
     settings = TrainSettings(
         head=head, smoothing=0.1, margin=0.1, class_weights="effective-number", implicit=0.5, max_passes=60
     )
-    model = train_linear(
-        TrainingStream(rows), settings, class_moments(rows, rank=2), encoder=rows.encoder
-    ).model
+    model = train_linear(TrainingStream(rows), settings, class_moments(rows, rank=2)).model
     assert np.isfinite(model.weight).all()
     empty = np.flatnonzero(np.array(counts) == 0)
     assert not np.isin(model.predict(rows.read(0, len(labels))), empty).any()

@@ -9,6 +9,7 @@ import pytest
 
 from ltstore.errors import BackendUnavailableError, ConfigError, DataError, EncoderMismatchError
 from ltstore.linear import (
+    Origin,
     TrainSettings,
     gda,
     nearest_class_mean,
@@ -16,6 +17,7 @@ from ltstore.linear import (
     predict_top,
     ridge,
     train_closed_form,
+    train_grid,
     train_linear,
 )
 from ltstore.linear.closed_form import estimate_mean_shrinkage
@@ -41,13 +43,7 @@ def moments_of(rows):
 
 def train(rows, sampler=None, targets=None, block_rows=8192, **settings):
     stream = TrainingStream(rows, sampler=sampler, targets=targets, block_rows=block_rows)
-    return train_linear(
-        stream,
-        TrainSettings(**settings),
-        moments_of(rows),
-        encoder=rows.encoder,
-        normalized=rows.normalized,
-    )
+    return train_linear(stream, TrainSettings(**settings), moments_of(rows))
 
 
 ROWS = made((80, 40, 20, 8, 3), 6)
@@ -104,7 +100,7 @@ def test_the_minimum_with_an_implicit_term_is_the_one_scipy_finds():
 
     def fit(implicit):
         settings = TrainSettings(loss="ce", l2=l2, tolerance=1e-7, implicit=implicit)
-        result = train_linear(TrainingStream(rows), settings, moments, encoder=rows.encoder, normalized=False)
+        result = train_linear(TrainingStream(rows), settings, moments)
         model = result.model
         assert model.record["settings"]["implicit"] == implicit
         return np.concatenate([model.weight.ravel(), model.bias]).astype(np.float64)
@@ -128,7 +124,7 @@ def test_an_implicit_term_is_harmless_in_degenerate_cases(counts, d):
     rows = made(counts, d)
     settings = TrainSettings(implicit=1.0)
     moments = class_moments(rows, rank=2)
-    model = train_linear(TrainingStream(rows), settings, moments, encoder=rows.encoder).model
+    model = train_linear(TrainingStream(rows), settings, moments).model
     assert np.isfinite(model.weight).all()
     assert not np.isin(model.predict(rows.read(0, rows.n_samples)), np.flatnonzero(np.array(counts) == 0)).any()
 
@@ -145,12 +141,12 @@ def test_history_counts_every_pass():
         stream,
         TrainSettings(),
         moments_of(ROWS),
-        encoder=ROWS.encoder,
         progress=lambda rows, seconds: calls.append((rows, *seconds)),
     )
     assert result.n_passes == len(result.history) == len(calls)
     assert set(calls) == {(1, "train", "wait for rows")}
-    assert result.rows_per_second > 0
+    spent = sum(done.seconds for done in result.history)
+    assert result.rows_per_second == pytest.approx(ROWS.n_samples * result.n_passes / spent)
     kept = [done.value for done in result.history if np.isfinite(done.gap)]
     assert all(later < earlier for earlier, later in pairwise(kept))
 
@@ -229,7 +225,7 @@ def test_degenerate_cases_give_a_usable_model(counts, d, loss, penalty):
     assert not np.isin(result.model.predict(X), empty).any()
     assert (probabilities[:, empty] == 0).all()
     for form in ("ncm", "gda", "ridge"):
-        closed = train_closed_form(form, moments_of(rows), class_names=rows.class_names, encoder=rows.encoder)
+        closed = train_closed_form(form, moments_of(rows), class_names=rows.class_names, origin=Origin.of(rows))
         assert not np.isin(closed.model.predict(X), empty).any()
 
 
@@ -248,9 +244,9 @@ def test_all_zero_rows_train():
 def test_moments_or_encoder_of_other_rows_are_refused():
     stream = TrainingStream(ROWS)
     with pytest.raises(DataError, match="moments are of"):
-        train_linear(stream, TrainSettings(), moments_of(made((3, 3), 6)), encoder=ROWS.encoder)
+        train_linear(stream, TrainSettings(), moments_of(made((3, 3), 6)))
     with pytest.raises(DataError, match="encoder gives 2 features"):
-        train_linear(stream, TrainSettings(), moments_of(ROWS), encoder=made((3, 3), 2).encoder)
+        train_linear(stream, TrainSettings(), moments_of(ROWS), origin=Origin.of(made((3, 3), 2)))
 
 
 def test_a_backend_by_name_is_recorded_and_never_replaced(monkeypatch):
@@ -324,13 +320,13 @@ def test_ridge_is_weighted_least_squares():
 def test_closed_form_options_out_of_range(options):
     with pytest.raises(ConfigError):
         train_closed_form(
-            "gda", moments_of(ROWS), class_names=ROWS.class_names, encoder=ROWS.encoder, **options
+            "gda", moments_of(ROWS), class_names=ROWS.class_names, origin=Origin.of(ROWS), **options
         )
 
 
 def test_the_record_of_a_closed_form_holds_what_was_estimated():
     result = train_closed_form(
-        "gda", moments_of(ROWS), class_names=ROWS.class_names, encoder=ROWS.encoder, shrinkage=0.3
+        "gda", moments_of(ROWS), class_names=ROWS.class_names, origin=Origin.of(ROWS), shrinkage=0.3
     )
     settings = result.model.record["settings"]
     assert settings["head"] == "gda"
@@ -340,7 +336,7 @@ def test_the_record_of_a_closed_form_holds_what_was_estimated():
 
 def test_an_unknown_closed_form():
     with pytest.raises(ConfigError, match="ncm, gda, ridge"):
-        train_closed_form("lda", moments_of(ROWS), class_names=ROWS.class_names, encoder=ROWS.encoder)
+        train_closed_form("lda", moments_of(ROWS), class_names=ROWS.class_names, origin=Origin.of(ROWS))
 
 
 def test_prediction_over_blocks_equals_prediction_at_once():
@@ -378,3 +374,56 @@ def test_importing_the_room_loads_nothing_heavy():
     heavy = ["torch", "numba", "scipy", "safetensors", "sklearn"]
     code = f"import sys, ltstore.linear; sys.exit(any(m in sys.modules for m in {heavy}))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("n_heads", [1, 3])
+def test_the_share_of_peak_is_arithmetic_on_what_was_measured(n_heads):
+    asked = []
+
+    def peak(*shape, precision, device):
+        asked.append((*shape, precision, device))
+        return 2e9
+
+    rows = made((40, 12, 5), 6)
+    grid = [TrainSettings(l2=l2) for l2 in (1e-3, 1e-2, 1e-1)][:n_heads]
+    moments = moments_of(rows)
+    sampler = MadeSampler(moments.means, 0.2)
+    stream = TrainingStream(rows, sampler=sampler, targets=np.array([0, 30, 30]))
+    results = train_grid(stream, grid, moments, peak=peak)
+    assert asked == [(117, 6, 3 * n_heads, "float32", "cpu")]
+    served = np.bincount([number for one in results for number in range(one.n_passes)])
+    for result in results:
+        seconds = np.array([done.seconds for done in result.history])
+        flops = 4 * 57 * 6 * 3 * served[: result.n_passes]  # of real rows alone
+        shares = [done.share_of_peak for done in result.history]
+        assert shares == pytest.approx(flops / seconds / 2e9)
+        assert result.share_of_peak == pytest.approx(flops.sum() / seconds.sum() / 2e9)
+        assert result.peak == 2e9
+
+
+def test_nothing_is_measured_unless_asked_for():
+    result = train(ROWS, max_passes=2)
+    assert np.isnan(result.peak)
+    assert np.isnan(result.share_of_peak)
+    assert result.history[0].to_json()["share_of_peak"] is None
+
+
+def test_a_model_says_what_its_rows_say_unless_told_otherwise():
+    told = Origin(
+        encoder=ROWS.encoder,
+        encoder_spec="onnx:m.onnx",
+        made_from={"split": "train"},
+        class_counts=np.array([900, 400, 200, 80, 30]),
+    )
+    for rows in (ROWS, ArrayRows(ROWS.read(0, ROWS.n_samples), ROWS.labels, normalize=True)):
+        moments, settings = moments_of(rows), TrainSettings(max_passes=2)
+        own = train_linear(TrainingStream(rows), settings, moments).model
+        assert (own.encoder, own.normalized, own.encoder_spec) == (rows.encoder, rows.normalized, "")
+        assert own.class_counts.tolist() == [80, 40, 20, 8, 3]
+        assert own.record["made_from"] == {}
+    closed = train_closed_form("ncm", moments_of(ROWS), class_names=ROWS.class_names, origin=told)
+    for result in (train_linear(TrainingStream(ROWS), settings, moments_of(ROWS), origin=told), closed):
+        assert result.model.encoder_spec == "onnx:m.onnx"
+        assert result.model.normalized
+        assert result.model.class_counts.tolist() == told.class_counts.tolist()
+        assert result.model.record["made_from"] == {"split": "train"}

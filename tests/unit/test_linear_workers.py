@@ -126,7 +126,7 @@ def test_moments_are_those_of_one_worker(n_workers: int) -> None:
     assert sum(counted) == 2 * rows.n_samples
     expected = class_moments(rows, rank=3)
     for name, array in vars(expected).items():
-        np.testing.assert_allclose(getattr(found, name), array, atol=1e-6 * max(1, np.abs(array).max()))
+        np.testing.assert_allclose(getattr(found, name), array, atol=1e-5 * max(1, np.abs(array).max()))
         np.testing.assert_array_equal(getattr(found, name), getattr(again, name))
 
 
@@ -135,7 +135,7 @@ def trained(
 ) -> TrainResult:
     cache_bytes = options.pop("cache_bytes", 1 << 30)
     stream, moments = stream_of(rows, sampler, cache_bytes=cache_bytes)
-    return train_linear(stream, settings, moments, encoder=rows.encoder, engine=engine, **options)
+    return train_linear(stream, settings, moments, engine=engine, **options)
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -182,7 +182,7 @@ class TestEveryEngine:
         stream, moments = stream_of(rows)
         rows._X[-1] = np.nan
         with engine_of(kind, 2) as engine, pytest.raises(DataError, match="training rows have NaN or Inf"):
-            train_linear(stream, SETTINGS, moments, encoder=rows.encoder, engine=engine)
+            train_linear(stream, SETTINGS, moments, engine=engine)
 
 
 def test_an_actor_that_is_killed_in_mid_run_is_replaced() -> None:
@@ -220,7 +220,7 @@ def test_holdout_grid_and_the_best_pass() -> None:
     rows, held = made(), made((9, 9, 9, 9, 9), seed=4)
     settings = [replace(SETTINGS, l2=l2, keep="best") for l2 in (1e-3, 1e-2)]
     stream, moments = stream_of(rows, "residual-transfer")
-    how = {"encoder": rows.encoder, "holdout": held}
+    how = {"holdout": held}
     alone = train_grid(stream, settings, moments, **how)
     shared = train_grid(stream, settings, moments, engine=LocalEngine(2), **how)
     for found, expected in zip(shared, alone, strict=True):

@@ -11,8 +11,8 @@ from ltstore.errors import ConfigError, DataError, LabelError
 from ltstore.neighbors import class_donors
 from ltstore.rows import ArrayRows
 from ltstore.sampling import SAMPLERS, BaseSampler, DuplicateSettings, balance_targets, make_sampler
-from ltstore.stats import class_moments
-from ltstore.types import Sampler
+from ltstore.stats import ClassMoments, class_moments
+from ltstore.types import Donors, Sampler
 from support.samplers import ready
 
 
@@ -42,6 +42,25 @@ def test_refusals(name: str) -> None:
     with pytest.raises(DataError, match="has not been fitted"):
         make_sampler(name).sample(0, 0, 1, seed=0)
     assert sampler.sample(2, 4, 4, seed=0).X.shape == (0, 3)
+
+
+def test_donors_are_those_of_the_class_means_unless_given() -> None:
+    rng = np.random.default_rng(3)
+    labels = np.repeat(np.arange(3), (40, 30, 4))
+    rows = ArrayRows(rng.normal(size=(3, 5))[labels] + 0.1 * rng.normal(size=(74, 5)), labels)
+    moments = class_moments(rows)
+    given, found, none = (
+        make_sampler("neighbor-gauss").fit(rows, moments, *donors).sample(2, 0, 9, seed=0)
+        for donors in ((class_donors(moments.means, moments.counts),), (), (without_donors(moments),))
+    )
+    np.testing.assert_array_equal(found.X, given.X)
+    np.testing.assert_array_equal(found.donor_ids, given.donor_ids)
+    assert (found.donor_ids >= 0).any()
+    assert not np.array_equal(found.X, none.X)
+
+
+def without_donors(moments: ClassMoments) -> Donors:
+    return class_donors(moments.means, np.ones_like(moments.counts))
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
