@@ -62,6 +62,14 @@ def ingest(
     batch_size: BatchSize = "auto",
     workers: Workers = "auto",
     append: Append = False,
+    full_decode: Annotated[
+        bool,
+        typer.Option(
+            "--full-decode",
+            help="Decode every pixel of large JPEGs and resize with Pillow. Default: as the store was made, a new one "
+            "fast (embeddings differ by less than 1 % in cosine).",
+        ),
+    ] = False,
     device: Device = "auto",
     dtype: Annotated[
         str, typer.Option(help="Type on disk: auto (float16, or as the split is), float16 or float32.")
@@ -85,6 +93,10 @@ def ingest(
     batch, n_workers = number_or_auto(batch_size, "--batch-size"), number_or_auto(workers, "--workers")
     options = parse_encoder_options(encoder_option)
     existing = open_store(store) if is_store(store) else None
+    if full_decode:
+        options = {**(options or {}), "decoding": "full"}
+    elif encoder is not None and existing is not None:
+        options = {"decoding": existing.encoder.preprocessing.get("decoding", "full"), **(options or {})}
     class_names = read_class_names(classes) if classes else None
     if existing is not None:
         if class_names is not None and tuple(class_names) != existing.class_names:

@@ -197,7 +197,8 @@ def query_vectors(
             options=encoder_options,
             config=encoder_config,
         )
-        picture = decode_image(read_file(Path(image), str(image)), str(image))
+        data = read_file(Path(image), str(image))
+        picture = decode_image(data, str(image), getattr(used, "least_side", None))
         X, names = used.encode(np.stack([used.preprocess(picture)])).copy(), [str(image)]
     else:
         raise ConfigError("give an image, a row or a vectors file")
