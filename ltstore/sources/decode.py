@@ -6,6 +6,7 @@ Rules, the same for every source:
 - transparency (RGBA, LA, palette or colour-key) is composited over white;
 - 16-bit greyscale is scaled to 8 bits, round(value * 255 / 65535), never clipped at 255;
 - CMYK, palette, greyscale, bilevel, YCbCr become RGB by Pillow's own conversion; colour profiles are ignored;
+- a CMYK JPEG is taken as Adobe writes them (inverted), marked so or not; 16-bit colours lose their low byte;
 - an animation gives its first frame;
 - more pixels than ``PIL.Image.MAX_IMAGE_PIXELS`` is TOO_LARGE (Pillow itself only warns up to twice that).
 
