@@ -140,7 +140,7 @@ def ingest(
         )
     if isinstance(used, NativePixels):
         used = used.resolve(images, None if existing is None else existing.encoder)
-    with _render.progress(f"ingest {split}", images.n_samples, "images") as progress:
+    with _render.ingesting(split, images.n_samples) as (progress, on_failed):
         report = ingest_source(
             images,
             used,
@@ -162,6 +162,7 @@ def ingest(
                 limit=limit,
             ),
             progress=progress,
+            on_failed=on_failed,
         )
     if json:
         _render.json_out(report.to_json())

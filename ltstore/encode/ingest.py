@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -20,6 +20,7 @@ from ltstore.encode.pipeline import (
     resolve_batch_size,
 )
 from ltstore.encode.pixels import NativePixels
+from ltstore.encode.usage import Usage, usage_of
 from ltstore.errors import ConfigError
 from ltstore.sources import LabelledSource, check_present, none_there, relabelled
 from ltstore.storage import Place, open_location
@@ -27,7 +28,6 @@ from ltstore.store import SplitWriter, is_store, open_or_create_store, open_stor
 from ltstore.store.format import DTYPES, RESERVED_NAMES, validate_name
 from ltstore.types import Encoder, ImageSource, Progress, RowStatus, no_progress
 
-"""Most memory that the float32 rows of a shard of "auto" size take."""
 _MOST_MISSING_BY_CHANCE = 64
 """A last shard of fewer rows may lack them all without anything being wrong with the rest."""
 
@@ -55,8 +55,12 @@ class IngestReport:
         Wall time of this run, and n_encoded by it.
     shares : dict of str to float
         Of the working time of all threads, the share of "read", "decode" (with preprocessing), "encode", "write".
+    usage : Usage or None
+        How busy workers, encoder and writer were, and what limited the run; None where it was too short to tell.
     batch_size, n_workers : int
         As resolved.
+    reasons : dict of str to str
+        Why "batch_size" and "n_workers" are what they are.
     """
 
     store: str
@@ -73,8 +77,10 @@ class IngestReport:
     seconds: float
     images_per_second: float
     shares: dict[str, float]
+    usage: Usage | None
     batch_size: int
     n_workers: int
+    reasons: dict[str, str]
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain dict."""
@@ -95,6 +101,7 @@ def ingest(
     append: bool = False,
     source_record: Mapping[str, Any] | None = None,
     progress: Progress = no_progress,
+    on_failed: Callable[[int], None] = lambda n_rows: None,
 ) -> IngestReport:
     """Encode a source into a split; the same call again takes up what a stopped one left.
 
@@ -117,6 +124,8 @@ def ingest(
         What opens the source again (`ltstore.sources.source_record`): kept in the split's settings, for a repair.
     progress : callable
         Called after every batch, and with 0 rows after a shard has been written.
+    on_failed : callable
+        Called with the number of rows of a batch that have no embedding, where there are some.
 
     Raises
     ------
@@ -156,7 +165,8 @@ def ingest(
     if store.class_names != names:  # made by another process in this moment
         rows = relabelled(source, store.class_names)
     n_batch = resolve_batch_size(batch_size, encoder)
-    seconds = dict.fromkeys(STAGES, 0.0)
+    seconds = Counter(dict.fromkeys(STAGES, 0.0))
+    timings: Counter[str] = Counter()
     with store.begin_split(
         split,
         n_rows=rows.n_samples,
@@ -172,10 +182,17 @@ def ingest(
         pending = writer.pending
         n_shards = writer.plan.n_shards
         n_encoded = sum(stop - start for start, stop in map(writer.plan.shard_range, pending))
-        _write_pending(rows, encoder, writer, n_batch, n_threads, seconds, progress)
+
+        def note(n_rows: int, spent: Mapping[str, float]) -> None:
+            seconds.update(spent)
+            progress(n_rows, spent)
+
+        for shard in _written(rows, encoder, writer, n_batch, n_threads, note, on_failed):
+            timings.update(shard.timings)
         written = writer.finish().generation_at(writer.location)
     failures = written.failures()
     wall, work = time.perf_counter() - began, sum(seconds.values())
+    decoding = encoder.identity.preprocessing.get("decoding", "full")
     return IngestReport(
         store=str(path),
         split=split,
@@ -191,8 +208,15 @@ def ingest(
         seconds=wall,
         images_per_second=n_encoded / wall,
         shares={stage: spent / work if work else 0.0 for stage, spent in seconds.items()},
+        usage=usage_of({**timings, "store": seconds["write"]}, decoding),
         batch_size=n_batch,
         n_workers=n_threads,
+        reasons={
+            "batch_size": f"auto, for {encoder.spec.partition(':')[0]} on {encoder.device}"
+            if batch_size == "auto"
+            else "as asked",
+            "n_workers": "auto, one a core" if n_workers == "auto" else "as asked",
+        },
     )
 
 
@@ -213,15 +237,17 @@ class _Shard:
         self.timings.update(batch.seconds)
 
 
-def _write_pending(
+def _written(
     source: ImageSource,
     encoder: Encoder,
     writer: SplitWriter,
     batch_size: int,
     n_workers: int,
-    seconds: dict[str, float],
     progress: Progress,
-) -> None:
+    on_failed: Callable[[int], None],
+) -> Iterator[_Shard]:
+    """Write every pending shard while the next is encoded; yield each once its writing has begun."""
+
     def write(shard: _Shard) -> float:
         began = time.perf_counter()
         writer.write_shard(
@@ -235,29 +261,19 @@ def _write_pending(
         )
         return time.perf_counter() - began
 
-    def written(running: Future[float]) -> None:
-        spent = running.result()
-        seconds["write"] += spent
-        progress(0, {"write": spent})
-
     knows_missing = isinstance(source, LabelledSource) and source.knows_missing
-
-    def note(rows: int, spent: Any) -> None:
-        for stage, value in spent.items():
-            seconds[stage] += value
-        progress(rows, spent)
-
     running: Future[float] | None = None
     with ThreadPoolExecutor(1, thread_name_prefix="ltstore-write") as pool:
-        for shard in _shards(source, encoder, writer, batch_size, n_workers, note):
+        for shard in _shards(source, encoder, writer, batch_size, n_workers, progress, on_failed):
             if running is not None:
-                written(running)
+                progress(0, {"write": running.result()})
             by_chance = shard.stop - shard.start < _MOST_MISSING_BY_CHANCE and writer.plan.n_shards > 1
             if (shard.status == RowStatus.MISSING).all() and not (by_chance or knows_missing):
                 raise none_there(source, shard.start, shard.stop)
             running = pool.submit(write, shard)
+            yield shard
         if running is not None:
-            written(running)
+            progress(0, {"write": running.result()})
 
 
 def _shards(
@@ -267,16 +283,24 @@ def _shards(
     batch_size: int,
     n_workers: int,
     progress: Progress,
+    on_failed: Callable[[int], None],
 ) -> Iterator[_Shard]:
     """Yield each pending shard, encoded; one stream of batches, so decoding runs on across shards."""
     ranges = [(shard, *writer.plan.shard_range(shard)) for shard in writer.pending]
     spans = [span for _, start, stop in ranges for span in batch_spans(start, stop, batch_size)]
     batches = encoded_spans(source, encoder, spans, n_workers, progress)
+    began = time.perf_counter()
     try:
         for number, start, stop in ranges:
             shard = _Shard(number, start, stop, encoder.identity.n_features)
             for _ in batch_spans(start, stop, batch_size):
-                shard.add(next(batches))
+                batch = next(batches)
+                shard.add(batch)
+                if n_failed := int((batch.status != RowStatus.OK).sum()):
+                    on_failed(n_failed)
+            wall = time.perf_counter() - began
+            began += wall
+            shard.timings.update({"wall": wall, "threads": n_workers * wall})
             yield shard
     finally:
         batches.close()

@@ -232,7 +232,8 @@ class OnnxEncoder:
     def _probe(self, outputs: Mapping[str, Any]) -> int:
         """Return D of the output, which must be one row an image."""
         n = self._fixed_batch or 1
-        shape = list(self._raw(np.zeros((n, self._size, self._size, 3), np.uint8)).shape)
+        black = self._fit(Image.new("RGB", (1, 1)))  # loads what resizing needs, before any time is taken
+        shape = list(self._raw(np.stack([black] * n)).shape)
         if not shape or shape[0] != n or sum(side != 1 for side in shape[1:]) > 1:
             images = "one image" if n == 1 else f"{n} images"
             raise ConfigError(
