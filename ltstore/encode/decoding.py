@@ -12,13 +12,23 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ltstore.errors import ConfigError
+
 DECODINGS = ("fast", "full")
 _REDUCING_GAP = 2
 _TORCH_MODES = {Image.Resampling.BILINEAR: "bilinear", Image.Resampling.BICUBIC: "bicubic"}
 
 
 def least_side(side: int, decoding: str) -> int | None:
-    """Return the side below which no JPEG may be reduced for an input of `side` pixels, None where none may be."""
+    """Return the side below which no JPEG may be reduced for an input of `side` pixels, None where none may be.
+
+    Raises
+    ------
+    ConfigError
+        There is no such decoding.
+    """
+    if decoding not in DECODINGS:
+        raise ConfigError(f"decoding must be {' or '.join(DECODINGS)}, found {decoding!r}")
     return _REDUCING_GAP * side if decoding == "fast" else None
 
 

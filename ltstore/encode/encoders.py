@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ltstore.encode.decoding import DECODINGS
 from ltstore.encode.options import check_keys
 from ltstore.errors import ConfigError
 from ltstore.types import Encoder, ImageSource
@@ -60,15 +59,13 @@ def open_encoder(
         raise ConfigError(f"features penultimate is for open_clip encoders only, found it with {spec}")
     if features not in ("projected", "penultimate"):
         raise ConfigError(f"features must be projected or penultimate, found {features!r}")
-    if (decoding := (options or {}).get("decoding", "full")) not in DECODINGS:
-        raise ConfigError(f"decoding must be {' or '.join(DECODINGS)}, found {decoding!r}")
     if family == "pixels":
         from ltstore.encode.pixels import pixel_encoder
 
         check_keys(options or {}, ("decoding",), "encoder pixels")
         if device not in ("auto", "cpu"):
             raise ConfigError(f"encoder pixels runs on the CPU, found device {device!r}")
-        return pixel_encoder(spec, source, decoding=decoding)
+        return pixel_encoder(spec, source, **(options or {}))
     if not name:
         raise ConfigError(f"encoder {spec!r} names no {'file' if family == 'onnx' else 'architecture'}")
     if family == "onnx":

@@ -108,12 +108,8 @@ class NativePixels:
         """
         if stored is not None and stored.encoder == "pixels":
             settings = stored.preprocessing
-            return PixelEncoder(
-                settings["height"],
-                settings["width"],
-                gray=settings["channels"] == "L",
-                decoding=settings.get("decoding", "full"),
-            )
+            height, width, gray = settings["height"], settings["width"], settings["channels"] == "L"
+            return PixelEncoder(height, width, gray=gray, decoding=self._decoding)
         images = list(islice(_readable(source, _spread(source.n_samples)), PROBED_IMAGES))
         if not images:
             raise ConfigError(
