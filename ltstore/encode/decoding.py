@@ -76,7 +76,7 @@ def resized(
     if box is not None:
         left, top, right, bottom = map(int, box)
         image = image.crop((left, top, right, bottom))
-    planes = from_numpy(np.atleast_3d(np.array(image))).permute(2, 0, 1)[None]
+    planes = from_numpy(np.atleast_3d(np.array(image)))[None].permute(0, 3, 1, 2)
     found = interpolate(planes, size=size[::-1], mode=mode, antialias=True)
     pixels: NDArray[np.uint8] = found[0].permute(1, 2, 0).numpy()
     return pixels
