@@ -202,7 +202,11 @@ class ImageSource(Protocol):
 
 
 class Encoder(Protocol):
-    """A frozen network from preprocessed images to embeddings."""
+    """A frozen network from preprocessed images to embeddings.
+
+    It may also have `batch_size_hint`, an int, and `least_side`, an int or None: sides at which JPEGs that are larger
+    may be decoded, as `ltstore.sources.decode_image` says.
+    """
 
     @property
     def identity(self) -> EncoderIdentity:

@@ -35,16 +35,17 @@ def _workload(variant: str, paths: list[Path]) -> Workload:
     from ltstore.sources import to_image
 
     files = [path.read_bytes() for path in paths]
-    preprocess = open_encoder(f"pixels:{SIDE}").preprocess
+    full, fast = (open_encoder(f"pixels:{SIDE}", options={"decoding": each}) for each in ("full", "fast"))
+    least_side = getattr(fast, "least_side", None)
 
     def ours() -> Any:
-        return [preprocess(to_image(data, "photograph")) for data in files]
+        return [fast.preprocess(to_image(data, "photograph", least_side)) for data in files]
 
     def pillow() -> Any:
         return [np.asarray(_open(data)) for data in files]
 
     def pillow_resized() -> Any:
-        return [preprocess(_open(data)) for data in files]
+        return [full.preprocess(_open(data)) for data in files]
 
     expected = pillow_resized()
 
@@ -65,7 +66,14 @@ def _workload(variant: str, paths: list[Path]) -> Workload:
         candidates=(
             Candidate(name="ltstore decode + resize", run=ours, work=n),
             Candidate(name="Pillow, full decode", run=pillow, work=n, peer="pillow", aim=2.0, stretch=3.0),
-            Candidate(name="Pillow, full decode + the same resize", run=pillow_resized, work=n, peer="pillow"),
+            Candidate(
+                name="Pillow, full decode + resize",
+                run=pillow_resized,
+                work=n,
+                peer="pillow",
+                aim=2.0,
+                stretch=3.0,
+            ),
         ),
         check=check,
         unit="images",
@@ -81,4 +89,6 @@ CASE = Case(
     name="ingest.decode",
     definition=f"images/s of decode + resize to {SIDE} / images/s of plain Pillow full decode, one core",
     build=build,
+    note="A JPEG is decoded at a half where both its sides are four times the encoder's at least: most photographs of "
+    "ImageNet are too small for that, and only their resize is faster.",
 )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.progress import ProgressColumn, Task
     from rich.text import Text
 
-    from ltstore.encode import IngestReport
+    from ltstore.encode import IngestReport, Usage
     from ltstore.linear import PassRecord
     from ltstore.metrics import Estimate
     from ltstore.quality import Quality
@@ -178,6 +178,20 @@ def progress(title: str, total: int | None, unit: str = "rows") -> Iterator[Adva
 
 
 @contextmanager
+def ingesting(split: str, total: int) -> Iterator[tuple[Advance, Callable[[int], None]]]:
+    """Show a bar of images that says how many have failed so far."""
+    with _bar(f"ingest {split}", total, "images") as (advance, entitle):
+        n_failed = 0
+
+        def on_failed(n_rows: int) -> None:
+            nonlocal n_failed
+            n_failed += n_rows
+            entitle(f"ingest {split}, {n_failed:,} failed")
+
+        yield advance, on_failed
+
+
+@contextmanager
 def training(n_passes: int | None) -> Iterator[tuple[Advance, Callable[[PassRecord], None]]]:
     """Show a bar of passes with loss, gap, accuracy on the holdout and share of the machine's peak, where known."""
     with _bar("train", n_passes, "passes") as (advance, entitle):
@@ -274,6 +288,16 @@ def ingest_summary(report: IngestReport, store: str, split: str, encoder: Encode
         items.append(("workers", _workers(report.engine)))
     if report.n_encoded:
         items.append(("time", f"{report.seconds:.1f} s, {report.images_per_second:,.0f} images/s ({shares})"))
+        reasons = report.reasons
+        items.append(
+            (
+                "run with",
+                f"batches of {report.batch_size} ({reasons['batch_size']}), two of them decoded ahead by "
+                f"{report.n_workers} threads ({reasons['n_workers']})",
+            )
+        )
+    if report.usage is not None:
+        items.append(("limited by", _limit(report.usage)))
     pairs(items)
     if report.n_failed:
         warning(
@@ -284,6 +308,19 @@ def ingest_summary(report: IngestReport, store: str, split: str, encoder: Encode
 def _workers(record: Mapping[str, Any]) -> str:
     lost = f", {record['restarts']} lost and replaced" if record["restarts"] else ""
     return f"{record['n_workers']} {record['engine']}{lost}"
+
+
+def limits(splits: Mapping[str, Usage]) -> None:
+    """Print what limited the ingest of each split."""
+    pairs([(f"{name} was limited by", _limit(found)) for name, found in splits.items()])
+
+
+def _limit(found: Usage) -> str:
+    words = {"read": "reading", "decode": "decoding", "encode": "the encoder", "write": "writing"}
+    return (
+        f"{words[found.limit]}: workers {found.workers:.0%} busy, encoder {found.encoder:.0%}, "
+        f"writer {found.writer:.0%}; what helps: {found.advice}"
+    )
 
 
 def _after(first_row: int) -> str:

@@ -11,10 +11,14 @@ def info(store: StorePath, json: Json = False) -> None:
 
     Example: `ltstore info birds.zarr`
     """
+    from ltstore.encode import usage_of
     from ltstore.store import store_info
 
     facts = store_info(store)
+    decoding = facts["encoder"]["preprocessing"].get("decoding", "full")
+    used = {name: usage_of(split.get("timings", {}), decoding) for name, split in facts["splits"].items()}
     if json:
         _render.json_out(facts)
     else:
         _render.store_facts(facts)
+        _render.limits({name: found for name, found in used.items() if found is not None})

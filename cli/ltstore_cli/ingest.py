@@ -74,6 +74,14 @@ def ingest(
     workers: Workers = "auto",
     address: Address = None,
     append: Append = False,
+    full_decode: Annotated[
+        bool,
+        typer.Option(
+            "--full-decode",
+            help="Decode every pixel of large JPEGs and resize with Pillow. Default: as the store was made, a new one "
+            "fast (embeddings differ by less than 1 % in cosine).",
+        ),
+    ] = False,
     device: Device = "auto",
     dtype: Annotated[
         str, typer.Option(help="Type on disk: auto (float16, or as the split is), float16 or float32.")
@@ -98,6 +106,10 @@ def ingest(
     batch, n_workers = number_or_auto(batch_size, "--batch-size"), number_or_auto(workers, "--workers")
     options = parse_encoder_options(encoder_option)
     existing = open_store(store) if is_store(store) else None
+    if full_decode:
+        options = {**(options or {}), "decoding": "full"}
+    elif encoder is not None and existing is not None:
+        options = {"decoding": existing.encoder.preprocessing.get("decoding", "full"), **(options or {})}
     class_names = read_class_names(classes) if classes else None
     if existing is not None:
         if class_names is not None and tuple(class_names) != existing.class_names:
@@ -144,7 +156,7 @@ def ingest(
     may_have_gpus = engine == "ray" and device != "cpu" and used.identity.encoder != "pixels"
     with (
         open_engine(engine, n_workers, address=address, use_gpus=used.device != "cpu" or may_have_gpus) as crew,
-        _render.progress(f"ingest {split}", images.n_samples, "images") as progress,
+        _render.ingesting(split, images.n_samples) as (progress, on_failed),
     ):
         report = ingest_source(
             images,
@@ -170,6 +182,7 @@ def ingest(
                 limit=limit,
             ),
             progress=progress,
+            on_failed=on_failed,
         )
     if json:
         _render.json_out(report.to_json())

@@ -9,13 +9,16 @@ from ltstore.encode.encoders import open_encoder
 from ltstore.encode.ingest import IngestReport, ingest
 from ltstore.encode.pipeline import EncodedBatch, iter_encoded
 from ltstore.encode.pixels import NativePixels, PixelEncoder
+from ltstore.encode.usage import Usage, usage_of
 
 __all__ = [
     "EncodedBatch",
     "IngestReport",
     "NativePixels",
     "PixelEncoder",
+    "Usage",
     "ingest",
     "iter_encoded",
     "open_encoder",
+    "usage_of",
 ]

@@ -34,7 +34,8 @@ def open_encoder(
     features : str
         "projected" or "penultimate" (open_clip only).
     options : mapping, optional
-        Settings of the family: for onnx those of `OnnxSettings` and "n_threads", for open_clip "seed".
+        Settings of the family: for onnx those of `OnnxSettings` and "n_threads", for open_clip "seed"; and for all
+        "decoding", "fast" or "full" (`ltstore.encode.decoding`): fast unless said otherwise, pixels in full.
     config : path, optional
         TOML with the settings of an onnx file, in place of the one beside it.
     source : ImageSource, optional
@@ -61,10 +62,10 @@ def open_encoder(
     if family == "pixels":
         from ltstore.encode.pixels import pixel_encoder
 
-        check_keys(options or {}, (), "encoder pixels")
+        check_keys(options or {}, ("decoding",), "encoder pixels")
         if device not in ("auto", "cpu"):
             raise ConfigError(f"encoder pixels runs on the CPU, found device {device!r}")
-        return pixel_encoder(spec, source)
+        return pixel_encoder(spec, source, **(options or {}))
     opened = {"spec": spec, "features": features, "options": options, "config": config}
     if not name:
         raise ConfigError(f"encoder {spec!r} names no {'file' if family == 'onnx' else 'architecture'}")

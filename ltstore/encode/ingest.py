@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from ltstore.cores import check_positive, resolve_n_workers
 from ltstore.encode.pipeline import STAGES, resolve_batch_size
 from ltstore.encode.pixels import NativePixels
 from ltstore.encode.shards import EncodedShard, encoded_shards
+from ltstore.encode.usage import Usage, usage_of
 from ltstore.encode.workers import write_shared
 from ltstore.engine import Engine
 from ltstore.errors import ConfigError, PlanMismatchError
@@ -45,8 +47,12 @@ class IngestReport:
         Wall time of this run, and n_encoded by it.
     shares : dict of str to float
         Of the working time of all threads, the share of "read", "decode" (with preprocessing), "encode", "write".
+    usage : Usage or None
+        How busy workers, encoder and writer were, and what limited the run; None where it was too short to tell.
     batch_size, n_workers : int
         As resolved; `n_workers` are the threads that decode, of each worker where there is an engine.
+    reasons : dict of str to str
+        Why "batch_size" and "n_workers" are what they are.
     engine : dict
         Kind and size of the engine, and "restarts", how many of its workers were lost; empty without one.
     """
@@ -65,8 +71,10 @@ class IngestReport:
     seconds: float
     images_per_second: float
     shares: dict[str, float]
+    usage: Usage | None
     batch_size: int
     n_workers: int
+    reasons: dict[str, str]
     engine: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
@@ -91,6 +99,7 @@ def ingest(
     source_record: Mapping[str, Any] | None = None,
     engine: Engine | None = None,
     progress: Progress = no_progress,
+    on_failed: Callable[[int], None] = lambda n_rows: None,
 ) -> IngestReport:
     """Encode a source into a split; the same call again takes up what a stopped one left.
 
@@ -123,6 +132,8 @@ def ingest(
         done again. Source and store must be there for all of them under the same path or URL.
     progress : callable
         Called after every batch, and with 0 rows after a shard has been written; with an engine, after every shard.
+    on_failed : callable
+        Called with the number of rows of a batch (or shard) that have no embedding, where there are some.
 
     Raises
     ------
@@ -173,12 +184,11 @@ def ingest(
     if append:
         _check_order_there(store, split, rows.digest, shuffling)
     n_batch = resolve_batch_size(batch_size, encoder)
-    seconds = dict.fromkeys(STAGES, 0.0)
+    timings: Counter[str] = Counter()
 
     def note(n_rows: int, spent: Mapping[str, float]) -> None:
-        for stage, value in spent.items():
-            seconds[stage] += value
-        progress(n_rows, spent)
+        timings.update(spent)
+        progress(n_rows, {stage: spent[stage] for stage in STAGES if stage in spent})
 
     with store.begin_split(
         split,
@@ -198,12 +208,12 @@ def ingest(
         n_encoded = sum(stop - start for start, stop in map(writer.plan.shard_range, pending))
         done_by: dict[str, Any] = {}
         if engine is None:
-            _write_pending(rows, encoder, writer, n_batch, n_threads, note)
+            _write_pending(rows, encoder, writer, n_batch, n_threads, note, on_failed)
         else:
-            done_by = write_shared(engine, rows, encoder, writer, n_batch, n_threads, note)
+            done_by = write_shared(engine, rows, encoder, writer, n_batch, n_threads, note, on_failed)
         written = writer.finish().generation_at(writer.location)
     failures = written.failures()
-    wall, work = time.perf_counter() - began, sum(seconds.values())
+    wall, work = time.perf_counter() - began, sum(timings[stage] for stage in STAGES)
     return IngestReport(
         store=str(path),
         split=split,
@@ -218,9 +228,18 @@ def ingest(
         n_encoded=n_encoded,
         seconds=wall,
         images_per_second=n_encoded / wall,
-        shares={stage: spent / work if work else 0.0 for stage, spent in seconds.items()},
+        shares={stage: timings[stage] / work if work else 0.0 for stage in STAGES},
+        usage=usage_of(
+            {**timings, "store": timings["write"]}, encoder.identity.preprocessing.get("decoding", "full")
+        ),
         batch_size=n_batch,
         n_workers=n_threads,
+        reasons={
+            "batch_size": f"auto, for {encoder.spec.partition(':')[0]} on {encoder.device}"
+            if batch_size == "auto"
+            else "as asked",
+            "n_workers": "auto, one a core" if n_workers == "auto" else "as asked",
+        },
         engine=done_by,
     )
 
@@ -232,6 +251,7 @@ def _write_pending(
     batch_size: int,
     n_workers: int,
     note: Progress,
+    on_failed: Callable[[int], None],
 ) -> None:
     def write(shard: EncodedShard) -> float:
         began = time.perf_counter()
@@ -240,7 +260,10 @@ def _write_pending(
 
     running: Future[float] | None = None
     with ThreadPoolExecutor(1, thread_name_prefix="ltstore-write") as pool:
-        for shard in encoded_shards(source, encoder, writer.plan, writer.pending, batch_size, n_workers, note):
+        shards = encoded_shards(
+            source, encoder, writer.plan, writer.pending, batch_size, n_workers, note, on_failed
+        )
+        for shard in shards:
             if running is not None:
                 note(0, {"write": running.result()})
             running = pool.submit(write, shard)

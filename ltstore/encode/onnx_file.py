@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ltstore.cores import available_cores
+from ltstore.encode.decoding import DECODINGS, least_side, recorded, resized
 from ltstore.encode.onnx_weights import weights_digest
 from ltstore.encode.options import check_keys
 from ltstore.errors import ConfigError, EncoderUnavailableError
@@ -34,6 +35,7 @@ _CHOICES = {
     "crop": ("center", "none"),
     "layout": ("NCHW", "NHWC"),
     "channels": ("RGB", "BGR"),
+    "decoding": DECODINGS,
 }
 
 
@@ -63,6 +65,8 @@ class OnnxSettings:
         "RGB" (default) or "BGR".
     input, output : str
         Names in the file; default its only input and its first output.
+    decoding : str
+        "fast" (default) or "full", see `ltstore.encode.decoding`.
     """
 
     size: int | None = None
@@ -75,6 +79,7 @@ class OnnxSettings:
     channels: str = "RGB"
     input: str | None = None
     output: str | None = None
+    decoding: str = "fast"
 
     def __post_init__(self) -> None:
         if self.size is not None and (not isinstance(self.size, int) or self.size < 1):
@@ -201,6 +206,8 @@ class OnnxEncoder:
         self._size, self._layout = size, layout
         self._filter, self._crop = _FILTERS[settings.resize], settings.crop
         self._channels = settings.channels
+        self._decoding = settings.decoding
+        self.least_side = least_side(size, settings.decoding)
         self._preprocessing = {
             "size": size,
             "resize": settings.resize,
@@ -211,6 +218,7 @@ class OnnxEncoder:
             "channels": settings.channels,
             "input": self._input,
             "output": self._output,
+            **recorded(settings.decoding),
         }
         n_features = self._probe(outputs)
         self._identity = EncoderIdentity(
@@ -224,7 +232,8 @@ class OnnxEncoder:
     def _probe(self, outputs: Mapping[str, Any]) -> int:
         """Return D of the output, which must be one row an image."""
         n = self._fixed_batch or 1
-        shape = list(self._raw(np.zeros((n, self._size, self._size, 3), np.uint8)).shape)
+        black = self._fit(Image.new("RGB", (1, 1)))  # loads what resizing needs, before any time is taken
+        shape = list(self._raw(np.stack([black] * n)).shape)
         if not shape or shape[0] != n or sum(side != 1 for side in shape[1:]) > 1:
             images = "one image" if n == 1 else f"{n} images"
             raise ConfigError(
@@ -258,10 +267,10 @@ class OnnxEncoder:
         side = self._size
         if image.mode != "RGB":
             image = image.convert("RGB")
-        if image.size != (side, side):
-            box = _center_square(image.width, image.height) if self._crop == "center" else None
-            image = image.resize((side, side), self._filter, box=box)
-        return np.asarray(image)
+        if image.size == (side, side):
+            return np.asarray(image)
+        box = _center_square(image.width, image.height) if self._crop == "center" else None
+        return resized(image, (side, side), self._filter, self._decoding, box)
 
     def encode(self, batch: NDArray[np.uint8]) -> FloatArray:
         """(n, size, size, 3) uint8 -> (n, D) float32."""

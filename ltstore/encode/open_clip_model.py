@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ltstore.encode.decoding import least_side, recorded, resized
 from ltstore.encode.options import check_keys, nearest
 from ltstore.errors import ConfigError, EncoderMismatchError, EncoderUnavailableError
 from ltstore.types import EncoderIdentity, FloatArray
@@ -29,6 +30,7 @@ RANDOM = "random"
 _QUICKGELU = "-quickgelu"
 _SETTINGS = ("mean", "std", "interpolation", "resize_mode")
 """What a tag says of its preprocessing."""
+_MOST_ASPECT = 32
 
 
 class OpenClipEncoder:
@@ -49,6 +51,8 @@ class OpenClipEncoder:
         (of a timm tower into its head). Neither is normalised.
     seed : int
         Of plain "random" weights.
+    decoding : str
+        "fast" or "full", see `ltstore.encode.decoding`.
 
     Raises
     ------
@@ -74,6 +78,7 @@ class OpenClipEncoder:
         device: str = "auto",
         features: str = "projected",
         seed: int = 0,
+        decoding: str = "fast",
     ) -> None:
         if features not in FEATURES:
             raise ConfigError(f"features must be {' or '.join(FEATURES)}, found {features!r}")
@@ -88,7 +93,8 @@ class OpenClipEncoder:
         model = _load(open_clip, torch, architecture, tag, path, seed)
         self._spec = f"open_clip:{architecture}/{_spec_weights(weights, path, seed)}"
         self._architecture = architecture
-        self._preprocess, resize, mean, std = _split_transform(model)
+        self._preprocess, resize, mean, std = _split_transform(model, decoding)
+        self.least_side = least_side(int(np.max(resize["size"])), decoding)
         digest = _state_digest(model.state_dict())
         if features == "penultimate":
             _remove_projection(torch, model.visual, architecture)
@@ -102,7 +108,7 @@ class OpenClipEncoder:
             model=architecture,
             weights=f"{RANDOM} (seed {seed})" if weights == RANDOM else _weights_name(tag, path, weights),
             weights_digest=digest,
-            preprocessing={**resize, "mean": list(mean), "std": list(std)},
+            preprocessing={**resize, "mean": list(mean), "std": list(std), **recorded(decoding)},
             features=features,
             n_features=self.encode(probe[None]).shape[1],
         )
@@ -164,7 +170,7 @@ class OpenClipEncoder:
 def open_clip_encoder(
     name: str, *, device: str = "auto", features: str = "projected", options: Mapping[str, Any] | None = None
 ) -> OpenClipEncoder:
-    """Make the encoder of "ARCH/TAG", "ARCH/path/to/checkpoint" or "ARCH/random"; the only option is "seed".
+    """Make the encoder of "ARCH/TAG", "ARCH/path/to/checkpoint" or "ARCH/random"; options are "seed" and "decoding".
 
     Raises
     ------
@@ -172,7 +178,7 @@ def open_clip_encoder(
         There is no "/": random weights are never a default. Otherwise as `OpenClipEncoder`.
     """
     options = options or {}
-    check_keys(options, ("seed",), "an open_clip encoder")
+    check_keys(options, ("seed", "decoding"), "an open_clip encoder")
     architecture, _, weights = name.partition("/")
     if not weights:
         open_clip = _open_clip()
@@ -374,7 +380,7 @@ def _torch_device(torch: Any, device: str) -> Any:
 
 
 def _split_transform(
-    model: Any,
+    model: Any, decoding: str
 ) -> tuple[Callable[[Image.Image], NDArray[np.uint8]], dict[str, Any], Sequence[float], Sequence[float]]:
     """Cut the model's own transform in two: what makes a uint8 image of an image, and mean and std."""
     from open_clip.transform import PreprocessCfg, image_transform_v2
@@ -383,6 +389,8 @@ def _split_transform(
     steps = list(image_transform_v2(settings, is_train=False).transforms)
     normalize = steps.pop()
     steps.pop()  # to tensor
+    if decoding == "fast":
+        steps = [_fast(step) for step in steps]
     record = {
         "size": list(settings.size) if isinstance(settings.size, tuple | list) else settings.size,
         "resize_mode": settings.resize_mode,
@@ -391,11 +399,38 @@ def _split_transform(
     }
 
     def preprocess(image: Image.Image) -> NDArray[np.uint8]:
+        if settings.resize_mode == "shortest":
+            image = _without_ends(image)
         for step in steps:
             image = step(image)
         return np.asarray(image)
 
     return preprocess, record, tuple(map(float, normalize.mean)), tuple(map(float, normalize.std))
+
+
+def _fast(step: Callable[[Image.Image], Image.Image]) -> Callable[[Image.Image], Image.Image]:
+    """Return torchvision's resize in its fast form, any other step as it is."""
+    from torchvision.transforms import Resize
+
+    if not isinstance(step, Resize):
+        return step
+    size, resample = step.size, Image.Resampling[step.interpolation.name]
+
+    def resize(image: Image.Image) -> Image.Image:
+        if isinstance(size, int):
+            width, height = (size * side // min(image.size) for side in image.size)
+        else:
+            height, width = size
+        return Image.fromarray(resized(image, (width, height), resample, "fast"))
+
+    return resize
+
+
+def _without_ends(image: Image.Image) -> Image.Image:
+    """Cut an image of more than 32 to 1 to its middle, before a resize by the shorter side makes gigabytes of it."""
+    width, height = image.size
+    left, top = (max(0, side - _MOST_ASPECT * min(image.size)) // 2 for side in image.size)
+    return image.crop((left, top, width - left, height - top)) if left or top else image
 
 
 def _remove_projection(torch: Any, visual: Any, architecture: str) -> None:

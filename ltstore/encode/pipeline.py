@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -143,7 +144,7 @@ class _Prepared:
 def _prepared_spans(
     source: ImageSource, encoder: Encoder, spans: Sequence[tuple[int, int]], n_workers: int
 ) -> Iterator[_Prepared]:
-    preprocess = encoder.preprocess
+    prepare = partial(_prepare, source, encoder.preprocess, getattr(encoder, "least_side", None))
     longest = max((stop - start for start, stop in spans), default=1)
     piece_rows = max(1, min(_PIECE_ROWS, -(-longest // n_workers)))
     pieces = iter([(i, piece) for i, span in enumerate(spans) for piece in batch_spans(*span, piece_rows)])
@@ -155,7 +156,7 @@ def _prepared_spans(
         def fill() -> None:
             while len(queue) < in_flight and (following := next(pieces, None)) is not None:
                 i, (start, stop) = following
-                queue.append((i, pool.submit(_prepare, source, preprocess, start, stop)))
+                queue.append((i, pool.submit(prepare, start, stop)))
 
         fill()
         for i in range(len(spans)):
@@ -169,7 +170,11 @@ def _prepared_spans(
 
 
 def _prepare(
-    source: ImageSource, preprocess: Callable[[Image.Image], NDArray[Any]], start: int, stop: int
+    source: ImageSource,
+    preprocess: Callable[[Image.Image], NDArray[Any]],
+    least_side: int | None,
+    start: int,
+    stop: int,
 ) -> _Prepared:
     n = stop - start
     rows = _Prepared([], np.full(n, RowStatus.OK, np.uint8), [None] * n)
@@ -180,7 +185,7 @@ def _prepare(
             if isinstance(source, LabelledSource):
                 fetched = source.fetch(position)
                 reached = time.perf_counter()
-                image = to_image(fetched, source.key(position))
+                image = to_image(fetched, source.key(position), least_side)
             else:
                 image = source.read(position)
                 reached = time.perf_counter()

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ltstore.encode.decoding import least_side, recorded, resized
 from ltstore.errors import ConfigError, ImageError
 from ltstore.types import EncoderIdentity, FloatArray, ImageSource
 
@@ -28,13 +29,17 @@ class PixelEncoder:
         Images of another size are resized to it, bicubic, without keeping their shape.
     gray : bool
         One channel (ITU-R 601 luma) instead of three; D is height * width * channels.
+    decoding : str
+        "full" or "fast", see `ltstore.encode.decoding`.
     """
 
     device = "cpu"
     batch_size_hint = 1024
 
-    def __init__(self, height: int, width: int, *, gray: bool = False) -> None:
+    def __init__(self, height: int, width: int, *, gray: bool = False, decoding: str = "full") -> None:
         self._size = (width, height)
+        self._decoding = decoding
+        self.least_side = least_side(max(width, height), decoding)
         self._mode = "L" if gray else "RGB"
 
     @cached_property
@@ -45,7 +50,13 @@ class PixelEncoder:
         return EncoderIdentity(
             encoder="pixels",
             model=f"{height}x{width}",
-            preprocessing={"height": height, "width": width, "channels": self._mode, "resize": "bicubic"},
+            preprocessing={
+                "height": height,
+                "width": width,
+                "channels": self._mode,
+                "resize": "bicubic",
+                **recorded(self._decoding),
+            },
             n_features=height * width * channels,
         )
 
@@ -63,9 +74,9 @@ class PixelEncoder:
     def _flatten(self, image: Image.Image) -> NDArray[np.uint8]:
         if image.mode != self._mode:
             image = image.convert(self._mode)
-        if image.size != self._size:
-            image = image.resize(self._size, Image.Resampling.BICUBIC)
-        return np.asarray(image).reshape(-1)
+        if image.size == self._size:
+            return np.asarray(image).reshape(-1)
+        return resized(image, self._size, Image.Resampling.BICUBIC, self._decoding).reshape(-1)
 
     def encode(self, batch: NDArray[np.uint8]) -> FloatArray:
         """(n, D) uint8 -> (n, D) float32 in [0, 1]."""
@@ -81,6 +92,9 @@ class NativePixels:
     spec = "pixels"
     device = "cpu"
 
+    def __init__(self, decoding: str = "full") -> None:
+        self._decoding = decoding
+
     def resolve(self, source: ImageSource, stored: EncoderIdentity | None = None) -> PixelEncoder:
         """Return the encoder of a store's pixels, or else the one for `source`.
 
@@ -94,7 +108,8 @@ class NativePixels:
         """
         if stored is not None and stored.encoder == "pixels":
             settings = stored.preprocessing
-            return PixelEncoder(settings["height"], settings["width"], gray=settings["channels"] == "L")
+            height, width, gray = settings["height"], settings["width"], settings["channels"] == "L"
+            return PixelEncoder(height, width, gray=gray, decoding=self._decoding)
         images = list(islice(_readable(source, _spread(source.n_samples)), PROBED_IMAGES))
         if not images:
             raise ConfigError(
@@ -107,7 +122,7 @@ class NativePixels:
                 f"encoder pixels needs images of one size, found {found}: name a size, e.g. pixels:32"
             )
         width, height = sizes[0]
-        return PixelEncoder(height, width, gray=all(map(_is_gray, images)))
+        return PixelEncoder(height, width, gray=all(map(_is_gray, images)), decoding=self._decoding)
 
     @property
     def identity(self) -> EncoderIdentity:
@@ -124,7 +139,9 @@ class NativePixels:
         raise _unresolved()
 
 
-def pixel_encoder(spec: str, source: ImageSource | None = None) -> PixelEncoder | NativePixels:
+def pixel_encoder(
+    spec: str, source: ImageSource | None = None, *, decoding: str = "full"
+) -> PixelEncoder | NativePixels:
     """Make the encoder of "pixels", "pixels:S", "pixels:HxW", or one of the latter with ":gray".
 
     Raises
@@ -133,14 +150,17 @@ def pixel_encoder(spec: str, source: ImageSource | None = None) -> PixelEncoder 
         Another spec.
     """
     if spec == "pixels":
-        return NativePixels() if source is None else NativePixels().resolve(source)
+        native = NativePixels(decoding)
+        return native if source is None else native.resolve(source)
     parts = _SPEC.fullmatch(spec)
     if parts is None:
         raise ConfigError(
             f"cannot read encoder {spec!r}: expected pixels, pixels:32, pixels:8x8 or pixels:8x8:gray"
         )
     height = int(parts["height"])
-    return PixelEncoder(height, int(parts["width"] or height), gray=parts["gray"] is not None)
+    return PixelEncoder(
+        height, int(parts["width"] or height), gray=parts["gray"] is not None, decoding=decoding
+    )
 
 
 def _spread(n: int) -> Iterator[int]:

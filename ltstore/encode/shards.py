@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,8 +55,12 @@ def encoded_shards(
     batch_size: int,
     n_workers: int,
     progress: Progress,
+    on_failed: Callable[[int], None] = lambda n_rows: None,
 ) -> Iterator[EncodedShard]:
     """Yield shards of a plan, encoded; one stream of batches, so decoding runs on across shards.
+
+    Progress hears of every batch, and with 0 rows of the seconds of a shard: "wall", and "threads", what those that
+    read and decode had in that time.
 
     Raises
     ------
@@ -66,11 +71,20 @@ def encoded_shards(
     ranges = [(number, *plan.shard_range(number)) for number in numbers]
     spans = [span for _, start, stop in ranges for span in batch_spans(start, stop, batch_size)]
     batches = encoded_spans(source, encoder, spans, n_workers, progress)
+    began = time.perf_counter()
     try:
         for number, start, stop in ranges:
             shard = EncodedShard(number, start, stop, encoder.identity.n_features)
             for _ in batch_spans(start, stop, batch_size):
-                shard.add(next(batches))
+                batch = next(batches)
+                shard.add(batch)
+                if n_failed := int((batch.status != RowStatus.OK).sum()):
+                    on_failed(n_failed)
+            wall = time.perf_counter() - began
+            began += wall
+            spent = {"wall": wall, "threads": n_workers * wall}
+            shard.timings.update(spent)
+            progress(0, spent)
             by_chance = stop - start < _MOST_MISSING_BY_CHANCE and plan.n_shards > 1
             if (shard.status == RowStatus.MISSING).all() and not (by_chance or knows_missing):
                 raise none_there(source, start, stop)

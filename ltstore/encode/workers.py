@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import pickle
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -56,6 +56,7 @@ def write_shared(
     batch_size: int,
     n_threads: int,
     note: Progress,
+    on_failed: Callable[[int], None],
 ) -> dict[str, Any]:
     """Write the pending shards of a split by the workers of an engine; return what a report says of these.
 
@@ -94,6 +95,8 @@ def write_shared(
         for commit, seconds in written:
             writer.commit(commit)
             note(commit.stop - commit.start, seconds)
+            if n_failed := sum(commit.failures.values()):
+                on_failed(n_failed)
         return {**engine.describe(), "restarts": crew.restarts}
 
 

@@ -137,10 +137,10 @@ class LabelledSource(ABC):
         return to_image(self.fetch(position), self._keys[position])
 
 
-def to_image(fetched: Fetched, key: str) -> Image.Image:
-    """Decode what `LabelledSource.fetch` gave into an RGB image; `key` names the row in errors."""
+def to_image(fetched: Fetched, key: str, least_side: int | None = None) -> Image.Image:
+    """Decode what `LabelledSource.fetch` gave into an RGB image; see `decode_image`."""
     if isinstance(fetched, bytes):
-        return decode_image(fetched, key)
+        return decode_image(fetched, key, least_side)
     if isinstance(fetched, np.ndarray):
         return Image.fromarray(fetched).convert("RGB")
     return fetched

@@ -6,8 +6,12 @@ Rules, the same for every source:
 - transparency (RGBA, LA, palette or colour-key) is composited over white;
 - 16-bit greyscale is scaled to 8 bits, round(value * 255 / 65535), never clipped at 255;
 - CMYK, palette, greyscale, bilevel, YCbCr become RGB by Pillow's own conversion; colour profiles are ignored;
+- a CMYK JPEG is taken as Adobe writes them (inverted), marked so or not; 16-bit colours lose their low byte;
 - an animation gives its first frame;
 - more pixels than ``PIL.Image.MAX_IMAGE_PIXELS`` is TOO_LARGE (Pillow itself only warns up to twice that).
+
+A JPEG may be decoded at a half, a quarter or an eighth of its size (libjpeg leaves out the high frequencies of each
+block), where the caller says how large it must stay.
 """
 
 from __future__ import annotations
@@ -100,8 +104,11 @@ def file_size(path: Path) -> int:
         raise failure from err
 
 
-def decode_image(data: bytes, key: str) -> Image.Image:
+def decode_image(data: bytes, key: str, least_side: int | None = None) -> Image.Image:
     """Return the RGB image in `data`; `key` names it in the error.
+
+    With `least_side`, a JPEG may come smaller than it is: by the largest of 2, 4 and 8 that leaves both its sides
+    at that many pixels or more.
 
     Raises
     ------
@@ -123,6 +130,8 @@ def decode_image(data: bytes, key: str) -> Image.Image:
             raise Image.DecompressionBombError(
                 f"{image.width} x {image.height} pixels exceed the limit of {limit}"
             )
+        if least_side is not None:
+            image.draft(None, (least_side, least_side))
         image.load()
         return _to_rgb(_upright(image))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as err:

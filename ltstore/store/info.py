@@ -26,7 +26,8 @@ def store_info(path: Place) -> dict[str, Any]:
     -------
     dict
         "path", "format_version", "encoder", "class_names", "n_classes", "n_bytes"; "splits" and "synthetic":
-        {name: summary}, with progress where a split is incomplete, {"damaged": why} where it cannot be read;
+        {name: summary}, with progress where a split is incomplete, {"damaged": why} where it cannot be read, and
+        "timings", the seconds by stage that writing it took;
         "indexes" and "stats": names.
 
     Notes
@@ -86,6 +87,7 @@ def _split(split: Split) -> dict[str, Any]:
         "failures": split.failures(),
         "failed_rows": _failed_rows(split, row_ids[status != RowStatus.OK][:SHOWN_FAILURES]),
         "zero_norm": split.zero_norm,
+        "timings": _timings(split),
         "classes": class_summary(labels, len(split.class_names)),
         "source_digest": split.source_digest,
         "settings": split.settings,
@@ -102,6 +104,12 @@ def _split(split: Split) -> dict[str, Any]:
             "settings": split.subset_settings(name),
         }
     return summary
+
+
+def _timings(split: Split) -> dict[str, float]:
+    """Return the seconds by stage of all shards together."""
+    stages = dict.fromkeys(stage for commit in split.commits for stage in commit.timings)
+    return {stage: sum(commit.timings.get(stage, 0.0) for commit in split.commits) for stage in stages}
 
 
 def _appending(split: Split) -> dict[str, int] | None:

@@ -29,7 +29,8 @@ def reopen_encoder(
     spec : str
         As after --encoder, e.g. the one recorded at ingest.
     options, config
-        Preprocessing, as in `ltstore.encode.open_encoder`; the recorded one where neither is given.
+        Preprocessing, as in `ltstore.encode.open_encoder`; the recorded one where neither is given. The recorded
+        decoding in any case, unless `options` name another.
 
     Raises
     ------
@@ -42,9 +43,12 @@ def reopen_encoder(
         raise ConfigError(
             "the encoder of these embeddings was not recorded (imported rows): give it by --encoder"
         )
-    if options is None and config is None and identity.encoder == "onnx":
-        options = dict(identity.preprocessing)
-    encoder = open_encoder(spec, device=device, features=identity.features, options=options, config=config)
+    given = dict(options or {})
+    decoding = given.pop("decoding", identity.preprocessing.get("decoding", "full"))
+    if not given and config is None and identity.encoder == "onnx":
+        given = dict(identity.preprocessing)
+    given["decoding"] = decoding
+    encoder = open_encoder(spec, device=device, features=identity.features, options=given, config=config)
     if encoder.identity != identity:
         differences = "; ".join(identity.differences(encoder.identity))
         raise EncoderMismatchError(

@@ -317,7 +317,8 @@ def query_vectors(
             config=encoder_config,
         )
         if image is not None:
-            picture = decode_image(read_file(Path(image), str(image)), str(image))
+            data = read_file(Path(image), str(image))
+            picture = decode_image(data, str(image), getattr(used, "least_side", None))
             X, names = used.encode(np.stack([used.preprocess(picture)])).copy(), [str(image)]
         elif isinstance(used, TextEncoder):
             X, names = used.encode_text([str(text)]).copy(), [str(text)]

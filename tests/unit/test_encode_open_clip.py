@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ltstore.encode import open_encoder
 from ltstore.errors import ConfigError, EncoderMismatchError, EncoderUnavailableError
@@ -38,13 +39,30 @@ def batch(encoder: Any) -> np.ndarray:
 def test_it_equals_open_clips_own_transform_and_encode_image(
     encoder: Any, model: Any, batch: np.ndarray
 ) -> None:
+    full = open_encoder(f"open_clip:{ARCH}/random", device="cpu", options={"decoding": "full"})
     transform = open_clip.transform.image_transform_v2(
         open_clip.transform.PreprocessCfg(**model.visual.preprocess_cfg), False
     )
-    inputs = torch.stack([transform(picture(i, 300, 240 + i)) for i in range(3)])
+    images = [picture(i, 300, 240 + i) for i in range(3)]
+    inputs = torch.stack([transform(image) for image in images])
     with torch.no_grad():
         expected = model.encode_image(inputs).numpy()
-    np.testing.assert_allclose(encoder.encode(batch), expected, rtol=1e-4, atol=1e-5)
+    exact = np.stack([full.preprocess(image) for image in images])
+    np.testing.assert_allclose(full.encode(exact), expected, rtol=1e-4, atol=1e-5)
+    assert np.abs(batch.astype(int) - exact).mean() < 0.1
+    assert (full.least_side, encoder.least_side) == (None, 2 * batch.shape[1])
+    assert full.identity.differences(encoder.identity) == ["preprocessing.decoding: not set / fast"]
+
+
+@pytest.mark.parametrize("decoding", ["full", "fast"])
+def test_a_very_long_image_is_cut_before_it_is_resized(decoding: str) -> None:
+    encoder = open_encoder(f"open_clip:{ARCH}/random", device="cpu", options={"decoding": decoding})
+    line = Image.fromarray(np.random.default_rng(0).integers(0, 256, (1, 100_000, 3), np.uint8))
+    middle = line.crop((49_990, 0, 50_010, 1))
+    for turned in (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180):
+        np.testing.assert_array_equal(
+            encoder.preprocess(line.transpose(turned)), encoder.preprocess(middle.transpose(turned))
+        )
 
 
 def test_random_weights_are_named_and_seeded(encoder: Any) -> None:

@@ -76,7 +76,11 @@ def test_plain_pixels_needs_images_of_one_size() -> None:
     [
         ("resnet50", {}, "unknown encoder 'resnet50': expected pixels, onnx:FILE or open_clip:ARCH/TAG"),
         ("timm:vit", {}, "unknown encoder"),
-        ("pixels:8", {"options": {"size": 3}}, "unknown setting 'size' of encoder pixels: it has none"),
+        (
+            "pixels:8",
+            {"options": {"size": 3}},
+            "unknown setting 'size' of encoder pixels: expected one of decoding",
+        ),
         ("pixels:8", {"features": "penultimate"}, "open_clip encoders only"),
         ("pixels:8", {"features": "raw"}, "projected or penultimate, found 'raw'"),
         ("pixels:8", {"config": "x.toml"}, "onnx encoders only"),
