@@ -5,5 +5,27 @@ set of synthetic rows is that of the command line. Start reading at `LongTailCla
 """
 
 from ltstore.estimators.classifier import LongTailClassifier
+from ltstore.estimators.samplers import (
+    DistributionCalibrationOverSampler,
+    DuplicateOverSampler,
+    KdeOverSampler,
+    LatentSampler,
+    NeighborGaussOverSampler,
+    ResidualTransferOverSampler,
+    SmoteOverSampler,
+    TextOverSampler,
+    VmfOverSampler,
+)
 
-__all__ = ["LongTailClassifier"]
+__all__ = [
+    "DistributionCalibrationOverSampler",
+    "DuplicateOverSampler",
+    "KdeOverSampler",
+    "LatentSampler",
+    "LongTailClassifier",
+    "NeighborGaussOverSampler",
+    "ResidualTransferOverSampler",
+    "SmoteOverSampler",
+    "TextOverSampler",
+    "VmfOverSampler",
+]
