@@ -24,7 +24,7 @@ from ltstore.types import IntArray, SyntheticRows
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class LatentSampler(OneToOneFeatureMixin, BaseEstimator):  # type: ignore[misc]
-    """What the samplers share; a subclass has the settings of one sampler of `ltstore sample` as its parameters.
+    """What the samplers share: not one itself, its subclasses have the settings of a sampler of `ltstore sample`.
 
     Parameters
     ----------
