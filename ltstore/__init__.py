@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 _ROOMS = {
     "ltstore.encode": ("ingest", "open_encoder"),
     "ltstore.errors": ("LtstoreError",),
+    "ltstore.estimators": ("LongTailClassifier",),
     "ltstore.linear": ("LinearModel", "TrainSettings", "load_model"),
     "ltstore.rows": ("ArrayRows",),
     "ltstore.sources": ("open_source",),
