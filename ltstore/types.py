@@ -224,6 +224,18 @@ class Encoder(Protocol):
         """(n, ...) stacked inputs -> (n, D) float32 embeddings, not modified otherwise."""
 
 
+@runtime_checkable
+class TextEncoder(Encoder, Protocol):
+    """An encoder whose embeddings share a space with text."""
+
+    @property
+    def logit_scale(self) -> float:
+        """What the model multiplies cosines of image and text by, to make logits of them."""
+
+    def encode_text(self, texts: Sequence[str]) -> FloatArray:
+        """(n,) texts -> (n, D) float32; ConfigError where the features are not those that text shares."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Donors:
     """Each class's nearest donor (head) classes and how much each lends.

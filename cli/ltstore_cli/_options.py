@@ -64,8 +64,8 @@ EncoderOptions = Annotated[
     typer.Option("--encoder-option", metavar="KEY=VALUE", help="One preprocessing setting; repeat for more."),
 ]
 SAMPLER_NAMES = (
-    "neighbor-gauss, vmf, kde, smote, distribution-calibration, residual-transfer, text (needs --sampler-option "
-    "vectors=FILE) or duplicate"
+    "neighbor-gauss, vmf, kde, smote, distribution-calibration, residual-transfer, text (needs `ltstore text` or "
+    "--sampler-option vectors=FILE) or duplicate"
 )
 SamplerOptions = Annotated[
     list[str] | None,

@@ -137,6 +137,11 @@ class OpenClipEncoder:
             found: FloatArray = self._model.encode_image(inputs, normalize=False).float().cpu().numpy()
         return found
 
+    @property
+    def logit_scale(self) -> float:
+        """What the model multiplies cosines of image and text by."""
+        return float(self._model.logit_scale.exp())
+
     def encode_text(self, texts: Sequence[str]) -> FloatArray:
         """(n,) texts -> (n, D) float32 in the space of projected features, not normalised.
 
@@ -144,14 +149,27 @@ class OpenClipEncoder:
         ------
         ConfigError
             The encoder gives penultimate features, which no text shares.
+        EncoderUnavailableError
+            The tokenizer is on the Hugging Face hub, which is not there, and not in the cache.
         """
         if self._identity.features != "projected":
             raise ConfigError("text shares a space with projected features only: open the encoder with those")
-        tokenizer = _open_clip().get_tokenizer(self._architecture)
+        tokenizer = self._tokenizer()
         with self._torch.inference_mode(), self._autocast():
             tokens = tokenizer(list(texts)).to(self._torch_device)
             found: FloatArray = self._model.encode_text(tokens).float().cpu().numpy()
         return found
+
+    def _tokenizer(self) -> Any:
+        try:
+            with _cache_only_where_unreachable():
+                return _open_clip().get_tokenizer(self._architecture)
+        except Exception as err:  # the hub client and transformers raise what they like
+            reason = (str(err).splitlines() or [type(err).__name__])[0]
+            raise EncoderUnavailableError(
+                f"no tokenizer for {self._architecture} ({reason}): where there is no network, set HF_HUB_CACHE to a "
+                "filled cache"
+            ) from err
 
     def _autocast(self) -> Any:
         if self._torch_device.type != "cuda":
