@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
-import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from ltstore.encode.options import check_keys, nearest
+from ltstore.encode.torch_tower import TorchTower, torch_devices
+from ltstore.encode.weights import (
+    RANDOM,
+    cache_only_where_unreachable,
+    spec_weights,
+    state_digest,
+    weights_name,
+)
 from ltstore.errors import ConfigError, EncoderMismatchError, EncoderUnavailableError
 from ltstore.types import EncoderIdentity, FloatArray
 
 _log = logging.getLogger(__name__)
 
 FEATURES = ("projected", "penultimate")
-RANDOM = "random"
 _QUICKGELU = "-quickgelu"
 _SETTINGS = ("mean", "std", "interpolation", "resize_mode")
 """What a tag says of its preprocessing."""
@@ -43,12 +46,14 @@ class OpenClipEncoder:
         .safetensors, or a state dict that torch loads with weights_only), the path of a checkpoint alone where all
         published weights of the architecture have the default settings, or "random", "random:SEED" (for tests).
     device : str
-        "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1".
+        "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1", "cuda:0,cuda:1", "all".
     features : str
         "projected": ``encode_image``, the space shared with the text; "penultimate": what goes into that projection
         (of a timm tower into its head). Neither is normalised.
     seed : int
         Of plain "random" weights.
+    compiled : bool
+        As in `TorchTower`.
 
     Raises
     ------
@@ -62,8 +67,8 @@ class OpenClipEncoder:
 
     Notes
     -----
-    float32 on a CPU; on a GPU bfloat16 autocast (float16 where the GPU has no bfloat16), which is not part of
-    the identity. The model's own resize and crop run on the CPU and give uint8; mean and std are applied on the device.
+    Device and precision (`TorchTower`) are not part of the identity. The model's own resize and crop run on
+    the CPU and give uint8; mean and std are applied on the device.
     """
 
     def __init__(
@@ -74,6 +79,7 @@ class OpenClipEncoder:
         device: str = "auto",
         features: str = "projected",
         seed: int = 0,
+        compiled: bool = False,
     ) -> None:
         if features not in FEATURES:
             raise ConfigError(f"features must be {' or '.join(FEATURES)}, found {features!r}")
@@ -83,24 +89,20 @@ class OpenClipEncoder:
         tag, path = _resolve_weights(open_clip, architecture, weights)
         import torch
 
-        self._torch = torch
-        self._torch_device = _torch_device(torch, device)
+        devices = torch_devices(device)
         model = _load(open_clip, torch, architecture, tag, path, seed)
-        self._spec = f"open_clip:{architecture}/{_spec_weights(weights, path, seed)}"
+        self._spec = f"open_clip:{architecture}/{spec_weights(weights, path, seed)}"
         self._architecture = architecture
         self._preprocess, resize, mean, std = _split_transform(model)
-        digest = _state_digest(model.state_dict())
+        digest = state_digest(model.state_dict())
         if features == "penultimate":
             _remove_projection(torch, model.visual, architecture)
-        self._model = model.eval().requires_grad_(False).to(self._torch_device)
-        self._scale = torch.tensor([1 / (255 * s) for s in std], device=self._torch_device).view(1, 3, 1, 1)
-        self._shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=self._torch_device)
-        self._shift = self._shift.view(1, 3, 1, 1)
+        self._tower = TorchTower(model, _encode_image, mean=mean, std=std, devices=devices, compiled=compiled)
         probe = self._preprocess(Image.new("RGB", (8, 8)))
         self._identity = EncoderIdentity(
             encoder="open_clip",
             model=architecture,
-            weights=f"{RANDOM} (seed {seed})" if weights == RANDOM else _weights_name(tag, path, weights),
+            weights=f"{RANDOM} (seed {seed})" if weights == RANDOM else weights_name(tag, path, weights),
             weights_digest=digest,
             preprocessing={**resize, "mean": list(mean), "std": list(std)},
             features=features,
@@ -119,8 +121,13 @@ class OpenClipEncoder:
 
     @property
     def device(self) -> str:
-        """ "cpu" or "cuda:0", ..."""
-        return str(self._torch_device)
+        """ "cpu", "cuda:0", or "cuda:0,cuda:1"."""
+        return self._tower.device
+
+    @property
+    def batch_size_hint(self) -> int:
+        """Rows of a batch that keep the devices busy."""
+        return self._tower.batch_size_hint
 
     @property
     def preprocess(self) -> Callable[[Image.Image], NDArray[np.uint8]]:
@@ -129,18 +136,16 @@ class OpenClipEncoder:
 
     def encode(self, batch: NDArray[np.uint8]) -> FloatArray:
         """(n, H, W, 3) uint8 -> (n, D) float32."""
-        torch = self._torch
-        with torch.inference_mode(), self._autocast():
-            writable = np.require(batch, requirements=["C", "W"])  # torch warns of read-only memory
-            pixels = torch.from_numpy(writable).to(self._torch_device, non_blocking=True)
-            inputs = pixels.permute(0, 3, 1, 2).float() * self._scale + self._shift
-            found: FloatArray = self._model.encode_image(inputs, normalize=False).float().cpu().numpy()
-        return found
+        return self._tower.encode(batch)
+
+    def begin(self, batch: NDArray[np.uint8]) -> Callable[[], FloatArray]:
+        """Start on a batch and return what waits for its embeddings: see `TorchTower.begin`."""
+        return self._tower.begin(batch)
 
     @property
     def logit_scale(self) -> float:
         """What the model multiplies cosines of image and text by."""
-        return float(self._model.logit_scale.exp())
+        return float(self._tower.model.logit_scale.exp())
 
     def encode_text(self, texts: Sequence[str]) -> FloatArray:
         """(n,) texts -> (n, D) float32 in the space of projected features, not normalised.
@@ -155,14 +160,15 @@ class OpenClipEncoder:
         if self._identity.features != "projected":
             raise ConfigError("text shares a space with projected features only: open the encoder with those")
         tokenizer = self._tokenizer()
-        with self._torch.inference_mode(), self._autocast():
-            tokens = tokenizer(list(texts)).to(self._torch_device)
-            found: FloatArray = self._model.encode_text(tokens).float().cpu().numpy()
+        model = self._tower.model
+        with self._tower.context():
+            tokens = tokenizer(list(texts)).to(model.logit_scale.device)
+            found: FloatArray = model.encode_text(tokens).float().cpu().numpy()
         return found
 
     def _tokenizer(self) -> Any:
         try:
-            with _cache_only_where_unreachable():
+            with cache_only_where_unreachable():
                 return _open_clip().get_tokenizer(self._architecture)
         except Exception as err:  # the hub client and transformers raise what they like
             reason = (str(err).splitlines() or [type(err).__name__])[0]
@@ -171,18 +177,11 @@ class OpenClipEncoder:
                 "filled cache"
             ) from err
 
-    def _autocast(self) -> Any:
-        if self._torch_device.type != "cuda":
-            return nullcontext()
-        torch = self._torch
-        has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.autocast("cuda", torch.bfloat16 if has_bfloat16 else torch.float16)
-
 
 def open_clip_encoder(
     name: str, *, device: str = "auto", features: str = "projected", options: Mapping[str, Any] | None = None
 ) -> OpenClipEncoder:
-    """Make the encoder of "ARCH/TAG", "ARCH/path/to/checkpoint" or "ARCH/random"; the only option is "seed".
+    """Make the encoder of "ARCH/TAG", "ARCH/path/to/checkpoint" or "ARCH/random"; options are "seed" and "compiled".
 
     Raises
     ------
@@ -190,7 +189,7 @@ def open_clip_encoder(
         There is no "/": random weights are never a default. Otherwise as `OpenClipEncoder`.
     """
     options = options or {}
-    check_keys(options, ("seed",), "an open_clip encoder")
+    check_keys(options, ("seed", "compiled"), "an open_clip encoder")
     architecture, _, weights = name.partition("/")
     if not weights:
         open_clip = _open_clip()
@@ -202,6 +201,10 @@ def open_clip_encoder(
             f"{', '.join(tags) or 'none published'}, or the path of a checkpoint"
         )
     return OpenClipEncoder(architecture, weights, device=device, features=features, **options)
+
+
+def _encode_image(model: Any, inputs: Any) -> Any:
+    return model.encode_image(inputs, normalize=False)
 
 
 def _open_clip() -> Any:
@@ -216,22 +219,6 @@ def _check_architecture(open_clip: Any, architecture: str) -> None:
     known = open_clip.list_models()
     if architecture not in known:
         raise ConfigError(f"open_clip has no architecture {architecture!r}: {nearest(architecture, known)}")
-
-
-def _weights_name(tag: str, path: Path | None, weights: str) -> str:
-    """Return the tag, the name of the checkpoint, or both."""
-    file = path.name if path is not None and weights != tag else ""
-    return f"{tag}@{file}" if tag and file else tag or file
-
-
-def _spec_weights(weights: str, path: Path | None, seed: int) -> str:
-    """Return `weights` as they are found again from another directory, with the same seed."""
-    if weights == RANDOM:
-        return f"{RANDOM}:{seed}" if seed else RANDOM
-    if path is None or Path(weights).is_file():
-        return weights if path is None else str(path.resolve())
-    tag, at, _ = weights.partition("@")
-    return f"{tag}@{path.resolve()}" if at else weights
 
 
 def _resolve_weights(open_clip: Any, architecture: str, weights: str) -> tuple[str, Path | None]:
@@ -257,7 +244,7 @@ def _resolve_weights(open_clip: Any, architecture: str, weights: str) -> tuple[s
         )
     _check_activation(open_clip, architecture, weights, bool(settings.get("quick_gelu", False)))
     try:
-        with _cache_only_where_unreachable() as host:
+        with cache_only_where_unreachable() as host:
             return weights, Path(open_clip.download_pretrained(settings))
     except Exception as err:
         # the hub client, urllib and the operating system raise what they like
@@ -268,33 +255,6 @@ def _resolve_weights(open_clip: Any, architecture: str, weights: str) -> tuple[s
             f"cannot download open_clip:{architecture}/{weights} ({reason}): where there is no network, give the "
             f"path of its checkpoint (open_clip:{architecture}/{weights}@FILE) or set HF_HUB_CACHE to a filled cache"
         ) from err
-
-
-@contextmanager
-def _cache_only_where_unreachable() -> Iterator[str]:
-    """Give the name of the hub's host if it cannot be resolved, "" otherwise; then only the hub's cache is used.
-
-    The hub client would try an unknown host a dozen times, for a minute, before it looks into its cache.
-    """
-    from huggingface_hub import constants
-
-    host = urlsplit(constants.ENDPOINT).hostname or ""
-    before = constants.HF_HUB_OFFLINE
-    if before or getproxies() or _resolves(host):
-        yield ""
-        return
-    constants.HF_HUB_OFFLINE = True
-    try:
-        yield host
-    finally:
-        constants.HF_HUB_OFFLINE = before
-
-
-def _resolves(host: str) -> bool:
-    try:
-        return bool(socket.getaddrinfo(host, 443))
-    except OSError:
-        return False
 
 
 def _check_default_settings(open_clip: Any, architecture: str, file: str) -> None:
@@ -375,22 +335,6 @@ def _not_from_open_clip(record: logging.LogRecord) -> bool:
     return "open_clip" not in record.pathname
 
 
-def _torch_device(torch: Any, device: str) -> Any:
-    if device == "auto":
-        device = "cuda:0" if torch.cuda.is_available() else "cpu"
-    try:
-        resolved = torch.device("cuda:0" if device == "cuda" else device)
-    except RuntimeError as err:
-        raise ConfigError(f"unknown device {device!r}: expected auto, cpu, cuda or cuda:1") from err
-    if resolved.type not in ("cpu", "cuda"):
-        raise ConfigError(f"unknown device {device!r}: expected auto, cpu, cuda or cuda:1")
-    if resolved.type == "cuda" and not torch.cuda.is_available():
-        raise EncoderUnavailableError(
-            f"device {device} was asked for and torch finds no CUDA GPU: use device cpu"
-        )
-    return resolved
-
-
 def _split_transform(
     model: Any,
 ) -> tuple[Callable[[Image.Image], NDArray[np.uint8]], dict[str, Any], Sequence[float], Sequence[float]]:
@@ -429,18 +373,3 @@ def _remove_projection(torch: Any, visual: Any, architecture: str) -> None:
         visual.attnpool.c_proj = identity
     else:
         raise ConfigError(f"{architecture} has no projection to leave out: use features projected")
-
-
-def _state_digest(state: Mapping[str, Any]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        tensor = state[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.flatten().view(dtype=_bytes_dtype(tensor)).numpy().data)
-    return "sha256:" + digest.hexdigest()
-
-
-def _bytes_dtype(tensor: Any) -> Any:
-    import torch
-
-    return torch.uint8 if tensor.numel() else tensor.dtype
