@@ -52,6 +52,10 @@ LabelColumn = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random in this command.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+EncoderDevice = Annotated[
+    str,
+    typer.Option(help="auto, cpu, cuda or cuda:N; several GPUs for open_clip and timm: cuda:0,cuda:1, or all."),
+]
 BatchSize = Annotated[str, typer.Option(help="Images per encoder call, or auto.")]
 Workers = Annotated[str, typer.Option(help="Threads that decode images, or auto.")]
 DrawWorkers = Annotated[str, typer.Option("--workers", help="Threads that draw, or auto: one a core.")]

@@ -11,8 +11,8 @@ from ltstore_cli import _render
 from ltstore_cli._options import (
     Append,
     BatchSize,
-    Device,
     EncoderConfig,
+    EncoderDevice,
     EncoderOptions,
     Json,
     LabelColumn,
@@ -39,7 +39,7 @@ def ingest(
     encoder: Annotated[
         str | None,
         typer.Option(
-            help="pixels, open_clip:ARCH/TAG, open_clip:ARCH/CHECKPOINT or onnx:FILE. "
+            help="pixels, open_clip:ARCH/TAG, open_clip:ARCH/CHECKPOINT, timm:ARCH/TAG or onnx:FILE. "
             "Default: the one the store was made with.",
         ),
     ] = None,
@@ -62,7 +62,7 @@ def ingest(
     batch_size: BatchSize = "auto",
     workers: Workers = "auto",
     append: Append = False,
-    device: Device = "auto",
+    device: EncoderDevice = "auto",
     dtype: Annotated[
         str, typer.Option(help="Type on disk: auto (float16, or as the split is), float16 or float32.")
     ] = "auto",
