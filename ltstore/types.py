@@ -229,11 +229,15 @@ class Encoder(Protocol):
 
 
 @runtime_checkable
-class TextEncoder(Protocol):
-    """An encoder whose space texts share."""
+class TextEncoder(Encoder, Protocol):
+    """An encoder whose embeddings share a space with text."""
+
+    @property
+    def logit_scale(self) -> float:
+        """What the model multiplies cosines of image and text by, to make logits of them."""
 
     def encode_text(self, texts: Sequence[str]) -> FloatArray:
-        """(n,) texts -> (n, D) float32, not normalised."""
+        """(n,) texts -> (n, D) float32; ConfigError where the features are not those that text shares."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,6 +52,10 @@ LabelColumn = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random in this command.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+EncoderDevice = Annotated[
+    str,
+    typer.Option(help="auto, cpu, cuda or cuda:N; several GPUs for open_clip and timm: cuda:0,cuda:1, or all."),
+]
 BatchSize = Annotated[str, typer.Option(help="Images per encoder call, or auto.")]
 Workers = Annotated[
     str,
@@ -82,8 +86,8 @@ EncoderOptions = Annotated[
     typer.Option("--encoder-option", metavar="KEY=VALUE", help="One preprocessing setting; repeat for more."),
 ]
 SAMPLER_NAMES = (
-    "neighbor-gauss, vmf, kde, smote, distribution-calibration, residual-transfer, text (needs --sampler-option "
-    "vectors=FILE) or duplicate"
+    "neighbor-gauss, vmf, kde, smote, distribution-calibration, residual-transfer, text (needs `ltstore text` or "
+    "--sampler-option vectors=FILE) or duplicate"
 )
 SamplerOptions = Annotated[
     list[str] | None,

@@ -24,6 +24,7 @@ COMMANDS = (
     "info",
     "verify",
     "subset",
+    "text",
     "index",
     "query",
     "donors",

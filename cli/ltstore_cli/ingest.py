@@ -12,8 +12,8 @@ from ltstore_cli._options import (
     Address,
     Append,
     BatchSize,
-    Device,
     EncoderConfig,
+    EncoderDevice,
     EncoderOptions,
     EngineName,
     Json,
@@ -42,7 +42,7 @@ def ingest(
     encoder: Annotated[
         str | None,
         typer.Option(
-            help="pixels, open_clip:ARCH/TAG, open_clip:ARCH/CHECKPOINT or onnx:FILE. "
+            help="pixels, open_clip:ARCH/TAG, open_clip:ARCH/CHECKPOINT, timm:ARCH/TAG or onnx:FILE. "
             "Default: the one the store was made with.",
         ),
     ] = None,
@@ -82,7 +82,7 @@ def ingest(
             "fast (embeddings differ by less than 1 % in cosine).",
         ),
     ] = False,
-    device: Device = "auto",
+    device: EncoderDevice = "auto",
     dtype: Annotated[
         str, typer.Option(help="Type on disk: auto (float16, or as the split is), float16 or float32.")
     ] = "auto",

@@ -10,8 +10,8 @@ import typer
 from ltstore_cli import _render
 from ltstore_cli._options import (
     BatchSize,
-    Device,
     EncoderConfig,
+    EncoderDevice,
     EncoderOptions,
     LabelColumn,
     PathColumn,
@@ -47,7 +47,7 @@ def predict(
     encoder_option: EncoderOptions = None,
     batch_size: BatchSize = "auto",
     workers: Workers = "auto",
-    device: Device = "auto",
+    device: EncoderDevice = "auto",
     csv: Annotated[bool, typer.Option("--csv", help="One CSV line per image and class.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON line per image.")] = False,
 ) -> None:

@@ -36,7 +36,8 @@ def train(
     head: Annotated[
         str,
         typer.Option(
-            help="linear (softmax), cosine (of cosines), or a closed form: ncm (nearest class mean), gda, ridge."
+            help="linear (softmax), cosine (of cosines), a closed form: ncm (nearest class mean), gda, ridge; or "
+            "zero-shot (of `ltstore text`).",
         ),
     ] = "linear",
     loss: Annotated[

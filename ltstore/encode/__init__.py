@@ -1,7 +1,7 @@
 """Images to embeddings: one adapter per encoder family, and the pipeline that keeps it busy.
 
 The one rule: an embedding never travels without its identity, and a row that fails keeps its place. Start with
-`open_encoder` and `ingest`; `pipeline` is what both ingest and predict run on. torch, open_clip and
+`open_encoder` and `ingest`; `pipeline` is what both ingest and predict run on. torch, open_clip, timm and
 onnxruntime are imported by their own module, when an encoder is opened.
 """
 

@@ -8,6 +8,8 @@ the choice in its identity, and one store never mixes the two.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -16,6 +18,7 @@ from ltstore.errors import ConfigError
 
 DECODINGS = ("fast", "full")
 _REDUCING_GAP = 2
+_MOST_ASPECT = 32
 _TORCH_MODES = {Image.Resampling.BILINEAR: "bilinear", Image.Resampling.BICUBIC: "bicubic"}
 
 
@@ -80,3 +83,28 @@ def resized(
     found = interpolate(planes, size=size[::-1], mode=mode, antialias=True)
     pixels: NDArray[np.uint8] = found[0].permute(1, 2, 0).numpy()
     return pixels
+
+
+def fast_step(step: Callable[[Image.Image], Image.Image]) -> Callable[[Image.Image], Image.Image]:
+    """Return torchvision's resize in its fast form, any other step as it is."""
+    from torchvision.transforms import Resize
+
+    if not isinstance(step, Resize):
+        return step
+    size, resample = step.size, Image.Resampling[step.interpolation.name]
+
+    def resize(image: Image.Image) -> Image.Image:
+        if isinstance(size, int):
+            width, height = (size * side // min(image.size) for side in image.size)
+        else:
+            height, width = size
+        return Image.fromarray(resized(image, (width, height), resample, "fast"))
+
+    return resize
+
+
+def without_ends(image: Image.Image) -> Image.Image:
+    """Cut an image of more than 32 to 1 to its middle, before a resize by the shorter side makes gigabytes of it."""
+    width, height = image.size
+    left, top = (max(0, side - _MOST_ASPECT * min(image.size)) // 2 for side in image.size)
+    return image.crop((left, top, width - left, height - top)) if left or top else image

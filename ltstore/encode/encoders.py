@@ -10,7 +10,7 @@ from ltstore.encode.options import check_keys
 from ltstore.errors import ConfigError
 from ltstore.types import Encoder, ImageSource
 
-FAMILIES = ("pixels", "onnx", "open_clip")
+FAMILIES = ("pixels", "onnx", "open_clip", "timm")
 
 
 def open_encoder(
@@ -28,14 +28,15 @@ def open_encoder(
     ----------
     spec : str
         "pixels", "pixels:32", "pixels:8x8:gray"; "onnx:FILE"; "open_clip:ARCH/TAG", "open_clip:ARCH/TAG@FILE",
-        "open_clip:ARCH/FILE", "open_clip:ARCH/random".
+        "open_clip:ARCH/FILE", "open_clip:ARCH/random"; the same of "timm:".
     device : str
-        "auto", "cpu", "cuda", "cuda:1".
+        "auto", "cpu", "cuda", "cuda:1"; for open_clip and timm also "cuda:0,cuda:1" or "all": a replica on each GPU.
     features : str
         "projected" or "penultimate" (open_clip only).
     options : mapping, optional
-        Settings of the family: for onnx those of `OnnxSettings` and "n_threads", for open_clip "seed"; and for all
-        "decoding", "fast" or "full" (`ltstore.encode.decoding`): fast unless said otherwise, pixels in full.
+        Settings of the family: for onnx those of `OnnxSettings` and "n_threads", for open_clip and timm "seed" and
+        "compiled" (torch.compile); and for all "decoding", "fast" or "full" (`ltstore.encode.decoding`): fast unless
+        said otherwise, pixels in full.
     config : path, optional
         TOML with the settings of an onnx file, in place of the one beside it.
     source : ImageSource, optional
@@ -52,7 +53,9 @@ def open_encoder(
     """
     family, _, name = spec.partition(":")
     if family not in FAMILIES:
-        raise ConfigError(f"unknown encoder {spec!r}: expected pixels, onnx:FILE or open_clip:ARCH/TAG")
+        raise ConfigError(
+            f"unknown encoder {spec!r}: expected pixels, onnx:FILE, open_clip:ARCH/TAG or timm:ARCH/TAG"
+        )
     if config is not None and family != "onnx":
         raise ConfigError(f"a settings file is for onnx encoders only, found {config} with {spec}")
     if features == "penultimate" and family != "open_clip":
@@ -73,6 +76,10 @@ def open_encoder(
         from ltstore.encode.onnx_file import onnx_encoder
 
         return _remembering(onnx_encoder(name, device=device, options=options, config=config), opened)
+    if family == "timm":
+        from ltstore.encode.timm_model import timm_encoder
+
+        return _remembering(timm_encoder(name, device=device, options=options), opened)
     from ltstore.encode.open_clip_model import open_clip_encoder
 
     return _remembering(open_clip_encoder(name, device=device, features=features, options=options), opened)

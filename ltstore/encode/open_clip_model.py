@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
-import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ltstore.encode.decoding import least_side, recorded, resized
+from ltstore.encode.decoding import fast_step, least_side, recorded, without_ends
 from ltstore.encode.options import check_keys, nearest
+from ltstore.encode.torch_tower import TorchTower, torch_devices
+from ltstore.encode.weights import (
+    RANDOM,
+    cache_only_where_unreachable,
+    spec_weights,
+    state_digest,
+    weights_name,
+)
 from ltstore.errors import ConfigError, EncoderMismatchError, EncoderUnavailableError
 from ltstore.types import EncoderIdentity, FloatArray
 
 _log = logging.getLogger(__name__)
 
 FEATURES = ("projected", "penultimate")
-RANDOM = "random"
 _QUICKGELU = "-quickgelu"
 _SETTINGS = ("mean", "std", "interpolation", "resize_mode")
 """What a tag says of its preprocessing."""
-_MOST_ASPECT = 32
 
 
 class OpenClipEncoder:
@@ -45,7 +47,7 @@ class OpenClipEncoder:
         .safetensors, or a state dict that torch loads with weights_only), the path of a checkpoint alone where all
         published weights of the architecture have the default settings, or "random", "random:SEED" (for tests).
     device : str
-        "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1".
+        "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1", "cuda:0,cuda:1", "all".
     features : str
         "projected": ``encode_image``, the space shared with the text; "penultimate": what goes into that projection
         (of a timm tower into its head). Neither is normalised.
@@ -53,6 +55,8 @@ class OpenClipEncoder:
         Of plain "random" weights.
     decoding : str
         "fast" or "full", see `ltstore.encode.decoding`.
+    compiled : bool
+        As in `TorchTower`.
 
     Raises
     ------
@@ -66,8 +70,8 @@ class OpenClipEncoder:
 
     Notes
     -----
-    float32 on a CPU; on a GPU bfloat16 autocast (float16 where the GPU has no bfloat16), which is not part of
-    the identity. The model's own resize and crop run on the CPU and give uint8; mean and std are applied on the device.
+    Device and precision (`TorchTower`) are not part of the identity. The model's own resize and crop run on
+    the CPU and give uint8; mean and std are applied on the device.
     """
 
     def __init__(
@@ -79,6 +83,7 @@ class OpenClipEncoder:
         features: str = "projected",
         seed: int = 0,
         decoding: str = "fast",
+        compiled: bool = False,
     ) -> None:
         if features not in FEATURES:
             raise ConfigError(f"features must be {' or '.join(FEATURES)}, found {features!r}")
@@ -88,25 +93,21 @@ class OpenClipEncoder:
         tag, path = _resolve_weights(open_clip, architecture, weights)
         import torch
 
-        self._torch = torch
-        self._torch_device = _torch_device(torch, device)
+        devices = torch_devices(device)
         model = _load(open_clip, torch, architecture, tag, path, seed)
-        self._spec = f"open_clip:{architecture}/{_spec_weights(weights, path, seed)}"
+        self._spec = f"open_clip:{architecture}/{spec_weights(weights, path, seed)}"
         self._architecture = architecture
         self._preprocess, resize, mean, std = _split_transform(model, decoding)
         self.least_side = least_side(int(np.max(resize["size"])), decoding)
-        digest = _state_digest(model.state_dict())
+        digest = state_digest(model.state_dict())
         if features == "penultimate":
             _remove_projection(torch, model.visual, architecture)
-        self._model = model.eval().requires_grad_(False).to(self._torch_device)
-        self._scale = torch.tensor([1 / (255 * s) for s in std], device=self._torch_device).view(1, 3, 1, 1)
-        self._shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=self._torch_device)
-        self._shift = self._shift.view(1, 3, 1, 1)
+        self._tower = TorchTower(model, _encode_image, mean=mean, std=std, devices=devices, compiled=compiled)
         probe = self._preprocess(Image.new("RGB", (8, 8)))
         self._identity = EncoderIdentity(
             encoder="open_clip",
             model=architecture,
-            weights=f"{RANDOM} (seed {seed})" if weights == RANDOM else _weights_name(tag, path, weights),
+            weights=f"{RANDOM} (seed {seed})" if weights == RANDOM else weights_name(tag, path, weights),
             weights_digest=digest,
             preprocessing={**resize, "mean": list(mean), "std": list(std), **recorded(decoding)},
             features=features,
@@ -125,8 +126,13 @@ class OpenClipEncoder:
 
     @property
     def device(self) -> str:
-        """ "cpu" or "cuda:0", ..."""
-        return str(self._torch_device)
+        """ "cpu", "cuda:0", or "cuda:0,cuda:1"."""
+        return self._tower.device
+
+    @property
+    def batch_size_hint(self) -> int:
+        """Rows of a batch that keep the devices busy."""
+        return self._tower.batch_size_hint
 
     @property
     def preprocess(self) -> Callable[[Image.Image], NDArray[np.uint8]]:
@@ -135,13 +141,16 @@ class OpenClipEncoder:
 
     def encode(self, batch: NDArray[np.uint8]) -> FloatArray:
         """(n, H, W, 3) uint8 -> (n, D) float32."""
-        torch = self._torch
-        with torch.inference_mode(), self._autocast():
-            writable = np.require(batch, requirements=["C", "W"])  # torch warns of read-only memory
-            pixels = torch.from_numpy(writable).to(self._torch_device, non_blocking=True)
-            inputs = pixels.permute(0, 3, 1, 2).float() * self._scale + self._shift
-            found: FloatArray = self._model.encode_image(inputs, normalize=False).float().cpu().numpy()
-        return found
+        return self._tower.encode(batch)
+
+    def begin(self, batch: NDArray[np.uint8]) -> Callable[[], FloatArray]:
+        """Start on a batch and return what waits for its embeddings: see `TorchTower.begin`."""
+        return self._tower.begin(batch)
+
+    @property
+    def logit_scale(self) -> float:
+        """What the model multiplies cosines of image and text by."""
+        return float(self._tower.model.logit_scale.exp())
 
     def encode_text(self, texts: Sequence[str]) -> FloatArray:
         """(n,) texts -> (n, D) float32 in the space of projected features, not normalised.
@@ -150,27 +159,36 @@ class OpenClipEncoder:
         ------
         ConfigError
             The encoder gives penultimate features, which no text shares.
+        EncoderUnavailableError
+            The tokenizer is on the Hugging Face hub, which is not there, and not in the cache.
         """
         if self._identity.features != "projected":
             raise ConfigError("text shares a space with projected features only: open the encoder with those")
-        tokenizer = _open_clip().get_tokenizer(self._architecture)
-        with self._torch.inference_mode(), self._autocast():
-            tokens = tokenizer(list(texts)).to(self._torch_device)
-            found: FloatArray = self._model.encode_text(tokens).float().cpu().numpy()
+        tokenizer = self._tokenizer()
+        model = self._tower.model
+        with self._tower.context():
+            tokens = tokenizer(list(texts)).to(model.logit_scale.device)
+            found: FloatArray = model.encode_text(tokens).float().cpu().numpy()
         return found
 
-    def _autocast(self) -> Any:
-        if self._torch_device.type != "cuda":
-            return nullcontext()
-        torch = self._torch
-        has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.autocast("cuda", torch.bfloat16 if has_bfloat16 else torch.float16)
+    def _tokenizer(self) -> Any:
+        try:
+            with cache_only_where_unreachable():
+                return _open_clip().get_tokenizer(self._architecture)
+        except Exception as err:  # the hub client and transformers raise what they like
+            reason = (str(err).splitlines() or [type(err).__name__])[0]
+            raise EncoderUnavailableError(
+                f"no tokenizer for {self._architecture} ({reason}): where there is no network, set HF_HUB_CACHE to a "
+                "filled cache"
+            ) from err
 
 
 def open_clip_encoder(
     name: str, *, device: str = "auto", features: str = "projected", options: Mapping[str, Any] | None = None
 ) -> OpenClipEncoder:
-    """Make the encoder of "ARCH/TAG", "ARCH/path/to/checkpoint" or "ARCH/random"; options are "seed" and "decoding".
+    """Make the encoder of "ARCH/TAG", "ARCH/path/to/checkpoint" or "ARCH/random".
+
+    Options are "seed", "decoding" and "compiled".
 
     Raises
     ------
@@ -178,7 +196,7 @@ def open_clip_encoder(
         There is no "/": random weights are never a default. Otherwise as `OpenClipEncoder`.
     """
     options = options or {}
-    check_keys(options, ("seed", "decoding"), "an open_clip encoder")
+    check_keys(options, ("seed", "decoding", "compiled"), "an open_clip encoder")
     architecture, _, weights = name.partition("/")
     if not weights:
         open_clip = _open_clip()
@@ -190,6 +208,10 @@ def open_clip_encoder(
             f"{', '.join(tags) or 'none published'}, or the path of a checkpoint"
         )
     return OpenClipEncoder(architecture, weights, device=device, features=features, **options)
+
+
+def _encode_image(model: Any, inputs: Any) -> Any:
+    return model.encode_image(inputs, normalize=False)
 
 
 def _open_clip() -> Any:
@@ -204,22 +226,6 @@ def _check_architecture(open_clip: Any, architecture: str) -> None:
     known = open_clip.list_models()
     if architecture not in known:
         raise ConfigError(f"open_clip has no architecture {architecture!r}: {nearest(architecture, known)}")
-
-
-def _weights_name(tag: str, path: Path | None, weights: str) -> str:
-    """Return the tag, the name of the checkpoint, or both."""
-    file = path.name if path is not None and weights != tag else ""
-    return f"{tag}@{file}" if tag and file else tag or file
-
-
-def _spec_weights(weights: str, path: Path | None, seed: int) -> str:
-    """Return `weights` as they are found again from another directory, with the same seed."""
-    if weights == RANDOM:
-        return f"{RANDOM}:{seed}" if seed else RANDOM
-    if path is None or Path(weights).is_file():
-        return weights if path is None else str(path.resolve())
-    tag, at, _ = weights.partition("@")
-    return f"{tag}@{path.resolve()}" if at else weights
 
 
 def _resolve_weights(open_clip: Any, architecture: str, weights: str) -> tuple[str, Path | None]:
@@ -245,7 +251,7 @@ def _resolve_weights(open_clip: Any, architecture: str, weights: str) -> tuple[s
         )
     _check_activation(open_clip, architecture, weights, bool(settings.get("quick_gelu", False)))
     try:
-        with _cache_only_where_unreachable() as host:
+        with cache_only_where_unreachable() as host:
             return weights, Path(open_clip.download_pretrained(settings))
     except Exception as err:
         # the hub client, urllib and the operating system raise what they like
@@ -256,33 +262,6 @@ def _resolve_weights(open_clip: Any, architecture: str, weights: str) -> tuple[s
             f"cannot download open_clip:{architecture}/{weights} ({reason}): where there is no network, give the "
             f"path of its checkpoint (open_clip:{architecture}/{weights}@FILE) or set HF_HUB_CACHE to a filled cache"
         ) from err
-
-
-@contextmanager
-def _cache_only_where_unreachable() -> Iterator[str]:
-    """Give the name of the hub's host if it cannot be resolved, "" otherwise; then only the hub's cache is used.
-
-    The hub client would try an unknown host a dozen times, for a minute, before it looks into its cache.
-    """
-    from huggingface_hub import constants
-
-    host = urlsplit(constants.ENDPOINT).hostname or ""
-    before = constants.HF_HUB_OFFLINE
-    if before or getproxies() or _resolves(host):
-        yield ""
-        return
-    constants.HF_HUB_OFFLINE = True
-    try:
-        yield host
-    finally:
-        constants.HF_HUB_OFFLINE = before
-
-
-def _resolves(host: str) -> bool:
-    try:
-        return bool(socket.getaddrinfo(host, 443))
-    except OSError:
-        return False
 
 
 def _check_default_settings(open_clip: Any, architecture: str, file: str) -> None:
@@ -363,22 +342,6 @@ def _not_from_open_clip(record: logging.LogRecord) -> bool:
     return "open_clip" not in record.pathname
 
 
-def _torch_device(torch: Any, device: str) -> Any:
-    if device == "auto":
-        device = "cuda:0" if torch.cuda.is_available() else "cpu"
-    try:
-        resolved = torch.device("cuda:0" if device == "cuda" else device)
-    except RuntimeError as err:
-        raise ConfigError(f"unknown device {device!r}: expected auto, cpu, cuda or cuda:1") from err
-    if resolved.type not in ("cpu", "cuda"):
-        raise ConfigError(f"unknown device {device!r}: expected auto, cpu, cuda or cuda:1")
-    if resolved.type == "cuda" and not torch.cuda.is_available():
-        raise EncoderUnavailableError(
-            f"device {device} was asked for and torch finds no CUDA GPU: use device cpu"
-        )
-    return resolved
-
-
 def _split_transform(
     model: Any, decoding: str
 ) -> tuple[Callable[[Image.Image], NDArray[np.uint8]], dict[str, Any], Sequence[float], Sequence[float]]:
@@ -390,7 +353,7 @@ def _split_transform(
     normalize = steps.pop()
     steps.pop()  # to tensor
     if decoding == "fast":
-        steps = [_fast(step) for step in steps]
+        steps = [fast_step(step) for step in steps]
     record = {
         "size": list(settings.size) if isinstance(settings.size, tuple | list) else settings.size,
         "resize_mode": settings.resize_mode,
@@ -400,37 +363,12 @@ def _split_transform(
 
     def preprocess(image: Image.Image) -> NDArray[np.uint8]:
         if settings.resize_mode == "shortest":
-            image = _without_ends(image)
+            image = without_ends(image)
         for step in steps:
             image = step(image)
         return np.asarray(image)
 
     return preprocess, record, tuple(map(float, normalize.mean)), tuple(map(float, normalize.std))
-
-
-def _fast(step: Callable[[Image.Image], Image.Image]) -> Callable[[Image.Image], Image.Image]:
-    """Return torchvision's resize in its fast form, any other step as it is."""
-    from torchvision.transforms import Resize
-
-    if not isinstance(step, Resize):
-        return step
-    size, resample = step.size, Image.Resampling[step.interpolation.name]
-
-    def resize(image: Image.Image) -> Image.Image:
-        if isinstance(size, int):
-            width, height = (size * side // min(image.size) for side in image.size)
-        else:
-            height, width = size
-        return Image.fromarray(resized(image, (width, height), resample, "fast"))
-
-    return resize
-
-
-def _without_ends(image: Image.Image) -> Image.Image:
-    """Cut an image of more than 32 to 1 to its middle, before a resize by the shorter side makes gigabytes of it."""
-    width, height = image.size
-    left, top = (max(0, side - _MOST_ASPECT * min(image.size)) // 2 for side in image.size)
-    return image.crop((left, top, width - left, height - top)) if left or top else image
 
 
 def _remove_projection(torch: Any, visual: Any, architecture: str) -> None:
@@ -446,18 +384,3 @@ def _remove_projection(torch: Any, visual: Any, architecture: str) -> None:
         visual.attnpool.c_proj = identity
     else:
         raise ConfigError(f"{architecture} has no projection to leave out: use features projected")
-
-
-def _state_digest(state: Mapping[str, Any]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        tensor = state[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.flatten().view(dtype=_bytes_dtype(tensor)).numpy().data)
-    return "sha256:" + digest.hexdigest()
-
-
-def _bytes_dtype(tensor: Any) -> Any:
-    import torch
-
-    return torch.uint8 if tensor.numel() else tensor.dtype

@@ -88,7 +88,8 @@ def iter_encoded(
 
     Notes
     -----
-    Memory: the inputs of three batches. Leaving the iteration early, by whatever way, stops the threads.
+    Memory: the inputs of three batches, of four where the encoder takes one ahead (`begin`). Leaving the
+    iteration early, by whatever way, stops the threads.
     """
     stop = source.n_samples if stop is None else stop
     if not 0 <= start <= stop <= source.n_samples:
@@ -117,17 +118,45 @@ def encoded_spans(
     progress: Progress = no_progress,
 ) -> Generator[EncodedBatch, None, None]:
     """Yield one `EncodedBatch` for each of the spans, which need not be adjacent; see `iter_encoded`."""
-    n_features = encoder.identity.n_features
+    begin = getattr(encoder, "begin", None)
+    running: deque[Callable[[], EncodedBatch]] = deque()
     for (start, stop), rows in zip(spans, _prepared_spans(source, encoder, spans, n_workers), strict=True):
+        running.append(_begun(encoder, begin, start, stop, rows))
+        if len(running) > (begin is not None):  # one more is begun while the encoder works on one
+            yield _noted(running.popleft()(), progress)
+    while running:
+        yield _noted(running.popleft()(), progress)
+
+
+def _noted(batch: EncodedBatch, progress: Progress) -> EncodedBatch:
+    progress(len(batch.X), batch.seconds)
+    return batch
+
+
+def _begun(
+    encoder: Encoder,
+    begin: Callable[[NDArray[Any]], Callable[[], FloatArray]] | None,
+    start: int,
+    stop: int,
+    rows: _Prepared,
+) -> Callable[[], EncodedBatch]:
+    """Give the encoder a batch and return what waits for it; one that cannot begin ahead does all of it then."""
+    began = time.perf_counter()
+    inputs = np.stack(rows.inputs) if rows.inputs else None
+    wait = None if inputs is None or begin is None else begin(inputs)
+    spent = time.perf_counter() - began
+
+    def finish() -> EncodedBatch:
         began = time.perf_counter()
-        X = np.zeros((stop - start, n_features), np.float32)
-        good = np.flatnonzero(rows.status == RowStatus.OK)
-        if len(good):
-            X[good] = encoder.encode(np.stack(rows.inputs))
+        X = np.zeros((stop - start, encoder.identity.n_features), np.float32)
+        if inputs is not None:
+            X[rows.status == RowStatus.OK] = encoder.encode(inputs) if wait is None else wait()
         _mark_non_finite(X, rows.status, rows.errors)
-        seconds = {"read": rows.read, "decode": rows.decode, "encode": time.perf_counter() - began}
-        progress(stop - start, seconds)
-        yield EncodedBatch(start=start, X=X, status=rows.status, errors=tuple(rows.errors), seconds=seconds)
+        encode = spent + time.perf_counter() - began
+        seconds = {"read": rows.read, "decode": rows.decode, "encode": encode}
+        return EncodedBatch(start=start, X=X, status=rows.status, errors=tuple(rows.errors), seconds=seconds)
+
+    return finish
 
 
 @dataclass

@@ -29,7 +29,10 @@ class TextSettings:
     vectors : str
         Path of a .npy or .npz file with a (C, D) array of floats: row c is the text vector of class c, in the
         order of the class names, by the text tower of the encoder of the rows. An .npz holds it as "vectors" or
-        as its only array but "class_names", which, if there, must be the class names.
+        as its only array but "class_names", which, if there, must be the class names. Default: what the sampler's
+        `default_vectors` names, of a store those of `ltstore text`.
+    vectors_digest : str or None
+        SHA-256 that the vectors must have; None takes any.
     scale : float or None
         b >= 0: factor on how text vectors differ from each other; 1 shifts them only. None estimates it.
     anchor : float
@@ -45,6 +48,7 @@ class TextSettings:
     """
 
     vectors: str = ""
+    vectors_digest: str | None = None
     scale: float | None = None
     anchor: float = 0.5
     nu: float = 20.0
@@ -89,11 +93,18 @@ class TextSampler(AnchoredGaussSampler):
     name: ClassVar[str] = "text"
     settings_type: ClassVar[type] = TextSettings
     _settings: TextSettings
+    default_vectors: Path | None = None
+    """Where the vectors lie if the settings do not say."""
 
     def _fit(self, moments: Moments, donors: Donors) -> None:
         s = self._settings
         lending = Lending.of(donors)
         vectors = self._vectors()
+        digest = _digest(vectors)
+        if s.vectors_digest not in (None, digest):
+            raise DataError(
+                f"text: the vectors are no longer those of {s.vectors_digest}, found {digest}: sample anew"
+            )
         present = moments.counts > 0
         head = donors.head & present if (donors.head & present).any() else present
         center, text_center = moments.means[head].mean(axis=0), vectors[head].mean(axis=0)
@@ -113,7 +124,7 @@ class TextSampler(AnchoredGaussSampler):
         self._resolved = {
             "scale": float(scale),
             "pull_rows": pulled.pull_rows,
-            "vectors_digest": _digest(vectors),
+            "vectors_digest": digest,
         }
         self._keep(
             moments,
@@ -123,9 +134,9 @@ class TextSampler(AnchoredGaussSampler):
         )
 
     def _vectors(self) -> DoubleArray:
-        vectors = _read_vectors(self._settings.vectors, self.rows.class_names)
+        where = self._settings.vectors or str(self.default_vectors or "")
+        vectors = _read_vectors(where, self.rows.class_names)
         expected = (len(self.rows.class_names), self.rows.n_features)
-        where = self._settings.vectors
         if vectors.shape != expected or vectors.dtype.kind not in "fiu":
             raise DataError(
                 f"text: {where} must hold one vector of the rows' encoder for each class, (classes, features) "
@@ -153,7 +164,7 @@ def _read_vectors(where: str, class_names: tuple[str, ...]) -> Any:
     if not where:
         raise ConfigError(
             "text: no vectors: give vectors=FILE, a .npy or .npz of one text vector for each class, in the order "
-            "of the class names"
+            "of the class names, or make those of a store by `ltstore text`"
         )
     try:
         with Path(where).open("rb") as file:

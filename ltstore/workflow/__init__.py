@@ -6,6 +6,7 @@ Start reading in `selection`.
 """
 
 from ltstore.workflow.backtesting import BacktestOutcome, backtest
+from ltstore.workflow.class_text import TextResult, embed_class_names
 from ltstore.workflow.evaluation import EvaluateResult, compare, evaluate
 from ltstore.workflow.neighborhood import IndexResult, build_store_index, query_store, store_donors
 from ltstore.workflow.outcome import TrainOutcome
@@ -27,10 +28,12 @@ __all__ = [
     "QuickstartResult",
     "SampleResult",
     "Selection",
+    "TextResult",
     "TrainOutcome",
     "backtest",
     "build_store_index",
     "compare",
+    "embed_class_names",
     "evaluate",
     "make_subset",
     "predict",

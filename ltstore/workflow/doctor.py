@@ -30,7 +30,7 @@ def check_machine() -> list[Check]:
 
     Notes
     -----
-    Imports torch, faiss, numba, open_clip and onnxruntime: several seconds.
+    Imports torch, faiss, numba, open_clip, timm and onnxruntime: several seconds.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     checks = [
@@ -44,6 +44,7 @@ def check_machine() -> list[Check]:
         "torch": _torch,
         "faiss": _faiss,
         "open_clip": lambda: _imported("open_clip", "open_clip_torch"),
+        "timm": lambda: _imported("timm", "timm"),
         "onnxruntime": _onnxruntime,
     }
     optional = {"onnxruntime": "pip install 'ltstore[onnx]' to use onnx: encoders"}

@@ -214,7 +214,7 @@ def _overlaps(models: dict[str, LinearModel], selection: Selection) -> Iterator[
     """Say which models were trained on rows of this very store that they are judged on now."""
     for name, model in models.items():
         made_from = model.record.get("made_from", {})
-        if made_from.get("split") != selection.split:
+        if made_from.get("split") != selection.split or made_from.get("class_text"):  # text saw no row
             continue
         try:
             trained = select(selection.store, selection.split, made_from.get("subset"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -34,11 +35,15 @@ from ltstore.stream import TrainingStream
 from ltstore.stream.loader import check_weights
 from ltstore.types import UNLABELLED, FloatArray, IntArray, Progress, no_progress
 from ltstore.workflow.backtesting import backtest
+from ltstore.workflow.class_text import class_text
 from ltstore.workflow.holdout import divide
 from ltstore.workflow.selection import Selection
 from ltstore.workflow.synthesis import Supply, Synthesis
 
 _log = logging.getLogger(__name__)
+
+
+ZERO_SHOT = "zero-shot"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +94,8 @@ def fit(
         made_from=selection.made_from | {"store": str(selection.store.location)},
         class_counts=selection.counts,
     )
+    if head == ZERO_SHOT:
+        return _zero_shot(selection, origin)
     if head in CLOSED_FORMS:
         names, moments = selection.store.class_names, selection.moments(engine=engine)
         closed = train_closed_form(head, moments, class_names=names, origin=origin, rows=selection.rows)
@@ -137,6 +144,28 @@ def fit(
         trials=trials,
         refit=_refit_facts(again),
     )
+
+
+def _zero_shot(selection: Selection, origin: Origin) -> Fitted:
+    """Return the head of the store's class text: logits s cos(x, t_c), s the logit scale of the model.
+
+    References
+    ----------
+    Radford et al. (2021), "Learning transferable visual models from natural language supervision", ICML, section 3.1.
+    """
+    started = time.perf_counter()
+    text = class_text(selection.store)
+    made = text.record["settings"]
+    settings = {"head": ZERO_SHOT, "logit_scale": text.logit_scale, "templates": made["templates"]}
+    model = replace(origin, made_from={**origin.made_from, "class_text": text.record["sha256"]}).model(
+        text.logit_scale * text.vectors,
+        np.zeros(len(text.vectors)),
+        text.class_names,
+        selection.counts,
+        settings=settings,
+    )
+    result = TrainResult(model, (), 0, time.perf_counter() - started, "closed form", 0.0)
+    return Fitted(result=result, targets=np.zeros_like(selection.counts), source={"sampler": "none"})
 
 
 def _stream(selection: Selection, supply: Supply, weights: FloatArray | None, seed: int) -> TrainingStream:

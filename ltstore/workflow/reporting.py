@@ -173,7 +173,7 @@ def _quality(selection: Selection, settings: Mapping[str, Any], targets: IntArra
         selection,
         fit_sampler(selection, name, resolved, donors_by=donors_by),
         targets,
-        unfitted=partial(build_sampler, name, options),
+        unfitted=partial(build_sampler, selection.store, name, options),
         donors_by=donors_by,
         seed=seed,
     ).quality
@@ -249,6 +249,8 @@ def _origin(made_from: Mapping[str, Any]) -> str:
 
 def _note(model: LinearModel) -> str:
     settings = model.record.get("settings", {})
+    if settings.get("head") == "zero-shot":
+        return "text of the class names, no training"
     if settings.get("head") != "linear":
         return "closed form, no training"
     words = [f"logit-adjusted, tau {settings['tau']:g}" if settings.get("tau") else "plain cross entropy"]

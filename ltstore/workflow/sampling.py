@@ -19,6 +19,7 @@ from ltstore.sampling import (
     Judge,
     LinearJudge,
     NearestJudge,
+    TextSampler,
     acceptance_rates,
     balance_targets,
     make_sampler,
@@ -28,6 +29,7 @@ from ltstore.sampling.acceptance import MAX_DRAWS, AcceptanceRates
 from ltstore.storage import Place
 from ltstore.store import Store
 from ltstore.types import IntArray, Progress, SyntheticRows, no_progress
+from ltstore.workflow.class_text import class_text_file
 from ltstore.workflow.measuring import measure_sampler
 from ltstore.workflow.selection import Selection, select
 
@@ -62,11 +64,15 @@ class SampleResult:
         }
 
 
-def build_sampler(name: str, settings: Mapping[str, Any] | None = None, accept: str = "none") -> BaseSampler:
+def build_sampler(
+    store: Store, name: str, settings: Mapping[str, Any] | None = None, accept: str = "none"
+) -> BaseSampler:
     """Return an unfitted sampler, with a judge over it where `accept` names one.
 
     Parameters
     ----------
+    store : Store
+        Its class text is what sampler `text` takes where no vectors are given.
     name : str
     settings : mapping, optional
         Of the sampler; as recorded of one with a judge they have "accept" among them, which then decides.
@@ -77,10 +83,14 @@ def build_sampler(name: str, settings: Mapping[str, Any] | None = None, accept: 
     ------
     ConfigError
         Unknown sampler, judge or setting.
+    StoreNotFoundError, EncoderMismatchError, DataError, StoreFormatError
+        The class text that is needed is not there, or not of these classes.
     """
     own = dict(settings or {})
     recorded = own.pop("accept", None)
     sampler = make_sampler(name, **own)
+    if isinstance(sampler, TextSampler) and not sampler.settings["vectors"]:
+        sampler.default_vectors = class_text_file(store)
     if recorded is None and accept == "none":
         return sampler
     chosen = {"judge": accept, "max_draws": MAX_DRAWS} if recorded is None else recorded
@@ -105,7 +115,7 @@ def fit_sampler(
 ) -> BaseSampler:
     """Return the named sampler fitted to a selection, with donors found as `Selection.donors` says."""
     selection.require_labels()
-    sampler = build_sampler(name, settings, accept)
+    sampler = build_sampler(selection.store, name, settings, accept)
     return sampler.fit(selection.rows, selection.moments(), selection.donors(donors_by))
 
 
@@ -208,7 +218,7 @@ def sample(
     seconds = time.perf_counter() - started
     measured = None
     if quality:
-        unfitted = partial(build_sampler, sampler, settings, accept)
+        unfitted = partial(build_sampler, selection.store, sampler, settings, accept)
         measured = measure_sampler(
             selection, fitted, targets, unfitted=unfitted, donors_by=donors_by, seed=seed
         ).quality

@@ -21,12 +21,13 @@ from ltstore.linear.shared_passes import check_shareable
 from ltstore.storage import Place
 from ltstore.store import Store
 from ltstore.types import Progress, no_progress
-from ltstore.workflow.fitted import fit, fit_chosen
+from ltstore.workflow.fitted import ZERO_SHOT, fit, fit_chosen
 from ltstore.workflow.outcome import TrainOutcome
 from ltstore.workflow.selection import Selection, select
 from ltstore.workflow.synthesis import Synthesis
 
-HEADS = ("linear", "cosine", *CLOSED_FORMS)
+UNTRAINED = (*CLOSED_FORMS, ZERO_SHOT)
+HEADS = ("linear", "cosine", *UNTRAINED)
 
 
 def train(
@@ -62,8 +63,9 @@ def train(
     store : path, Store or Selection
     split, subset : str
         Used where `store` is no Selection.
-    head : {"linear", "cosine", "ncm", "gda", "ridge"}
-        A softmax head by a solver, or a closed form: nearest class mean, Gaussian discriminant, ridge.
+    head : {"linear", "cosine", "ncm", "gda", "ridge", "zero-shot"}
+        A softmax head by a solver; a closed form: nearest class mean, Gaussian discriminant, ridge; or the text vectors
+        of the class names (`ltstore.workflow.embed_class_names`), for which rows need no label.
     sampler : str
         "none", "auto" (what `backtest` of these rows chooses; settings then give penalty, solver and seed), or a
         sampler whose rows fill every class up to the largest one (or `per_class` rows each).
@@ -136,7 +138,8 @@ def train(
                 f"{out} exists: choose another place for the model, or replace it by force (--force)"
             )
     selection = store if isinstance(store, Selection) else select(store, split, subset)
-    selection.require_labels()
+    if head != ZERO_SHOT:
+        selection.require_labels()
     started = time.perf_counter()
     chosen = settings or TrainSettings()
     how: dict[str, Any] = {"engine": engine, "progress": progress, "on_pass": on_pass}
@@ -203,21 +206,20 @@ def _check_head(head: str, synthesis: Synthesis, settings: TrainSettings | None)
         raise ConfigError(f"unknown head {head!r}; known: {', '.join(HEADS)}")
     if synthesis.sampler == "auto" and head != "linear":
         raise ConfigError("sampler 'auto' chooses head, sampler and counts by a backtest: leave the others out")
-    if head in CLOSED_FORMS and (synthesis.asked_for or settings is not None):
+    if head in UNTRAINED and (synthesis.asked_for or settings is not None):
+        of = "text vectors" if head == ZERO_SHOT else "the class moments"
         raise ConfigError(
-            f"head {head!r} is a closed form of the class moments: it takes no loss, penalty or solver settings and "
-            "no synthetic rows"
+            f"head {head!r} is a closed form of {of}: it takes no loss, penalty or solver settings and no "
+            "synthetic rows"
         )
 
 
 def _check_extras(head: str, sampler: str, extras: Mapping[str, Any]) -> None:
     """Raise ConfigError for what a closed form or `auto` does not use, and a grid without what it is judged on."""
     given = [name for name, value in extras.items() if value is not None]
-    if given and (head in CLOSED_FORMS or sampler == "auto"):
+    if given and (head in UNTRAINED or sampler == "auto"):
         what = (
-            f"head {head!r} is a closed form"
-            if head in CLOSED_FORMS
-            else "sampler 'auto' is chosen by a backtest"
+            f"head {head!r} is a closed form" if head in UNTRAINED else "sampler 'auto' is chosen by a backtest"
         )
         raise ConfigError(f"{what}: {', '.join(given)} would do nothing, leave it out")
     if extras["grid"] is not None and extras["holdout"] is None:

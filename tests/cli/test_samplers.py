@@ -56,5 +56,6 @@ def test_sample_and_train(shell: Shell, store: Path, tmp_path: Path, name: str) 
 def test_text_without_vectors_and_implicit(shell: Shell, store: Path, tmp_path: Path) -> None:
     refused = shell("train", store, "--out", tmp_path / "model", "--sampler", "text")
     assert refused.code == 1
-    assert "no vectors: give vectors=FILE" in refused.err
+    assert "no text vectors of the class names" in refused.err
+    assert "run `ltstore text`" in refused.err
     shell.ok("train", store, "--out", tmp_path / "model", "--implicit", "0.5")

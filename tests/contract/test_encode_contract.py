@@ -16,7 +16,15 @@ from ltstore.types import Encoder, EncoderIdentity
 from support.images import picture
 from support.onnx_nets import write_net
 
-ENCODERS = ["pixels:6", "pixels:8x4:gray", "onnx", "open_clip", "open_clip penultimate"]
+ENCODERS = [
+    "pixels:6",
+    "pixels:8x4:gray",
+    "onnx",
+    "open_clip",
+    "open_clip penultimate",
+    "timm test_vit",
+    "timm test_convnext",
+]
 
 
 @pytest.fixture(scope="module", params=ENCODERS)
@@ -27,6 +35,9 @@ def encoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         pytest.importorskip("open_clip")
         features = request.param.partition(" ")[2] or "projected"
         return open_encoder("open_clip:ViT-S-32-alt/random", device="cpu", features=features)
+    if request.param.startswith("timm"):
+        pytest.importorskip("timm")
+        return open_encoder(f"timm:{request.param.partition(' ')[2]}/random", device="cpu")
     return open_encoder(request.param)
 
 
