@@ -17,6 +17,7 @@ from PIL import Image
 from ltstore.encode.decoding import fast_step, least_side, recorded, without_ends
 from ltstore.encode.options import check_keys, nearest
 from ltstore.encode.torch_tower import TorchTower, torch_devices
+from ltstore.encode.tower_encoder import TowerEncoder
 from ltstore.encode.weights import (
     RANDOM,
     cache_only_where_unreachable,
@@ -25,7 +26,7 @@ from ltstore.encode.weights import (
     weights_name,
 )
 from ltstore.errors import ConfigError, EncoderMismatchError, EncoderUnavailableError
-from ltstore.types import EncoderIdentity, FloatArray
+from ltstore.types import FloatArray
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ _SETTINGS = ("mean", "std", "interpolation", "resize_mode")
 """What a tag says of its preprocessing."""
 
 
-class OpenClipEncoder:
+class OpenClipEncoder(TowerEncoder):
     """A frozen open_clip model.
 
     Parameters
@@ -95,57 +96,25 @@ class OpenClipEncoder:
 
         devices = torch_devices(device)
         model = _load(open_clip, torch, architecture, tag, path, seed)
-        self._spec = f"open_clip:{architecture}/{spec_weights(weights, path, seed)}"
         self._architecture = architecture
-        self._preprocess, resize, mean, std = _split_transform(model, decoding)
-        self.least_side = least_side(int(np.max(resize["size"])), decoding)
+        preprocess, resize, mean, std = _split_transform(model, decoding)
         digest = state_digest(model.state_dict())
         if features == "penultimate":
             _remove_projection(torch, model.visual, architecture)
-        self._tower = TorchTower(model, _encode_image, mean=mean, std=std, devices=devices, compiled=compiled)
-        probe = self._preprocess(Image.new("RGB", (8, 8)))
-        self._identity = EncoderIdentity(
-            encoder="open_clip",
-            model=architecture,
-            weights=f"{RANDOM} (seed {seed})" if weights == RANDOM else weights_name(tag, path, weights),
-            weights_digest=digest,
-            preprocessing={**resize, "mean": list(mean), "std": list(std), **recorded(decoding)},
-            features=features,
-            n_features=self.encode(probe[None]).shape[1],
+        super().__init__(
+            TorchTower(model, _encode_image, mean=mean, std=std, devices=devices, compiled=compiled),
+            preprocess=preprocess,
+            spec=f"open_clip:{architecture}/{spec_weights(weights, path, seed)}",
+            least_side=least_side(int(np.max(resize["size"])), decoding),
+            identity={
+                "encoder": "open_clip",
+                "model": architecture,
+                "weights": f"{RANDOM} (seed {seed})" if weights == RANDOM else weights_name(tag, path, weights),
+                "weights_digest": digest,
+                "preprocessing": {**resize, "mean": list(mean), "std": list(std), **recorded(decoding)},
+                "features": features,
+            },
         )
-
-    @property
-    def identity(self) -> EncoderIdentity:
-        """Architecture, weights (sha256 over the tensors, sorted by name) and preprocessing."""
-        return self._identity
-
-    @property
-    def spec(self) -> str:
-        """ "open_clip:ARCH/WEIGHTS", with the absolute path of a checkpoint and the seed of random weights."""
-        return self._spec
-
-    @property
-    def device(self) -> str:
-        """ "cpu", "cuda:0", or "cuda:0,cuda:1"."""
-        return self._tower.device
-
-    @property
-    def batch_size_hint(self) -> int:
-        """Rows of a batch that keep the devices busy."""
-        return self._tower.batch_size_hint
-
-    @property
-    def preprocess(self) -> Callable[[Image.Image], NDArray[np.uint8]]:
-        """RGB image -> (H, W, 3) uint8, resized and cropped as the model wants it."""
-        return self._preprocess
-
-    def encode(self, batch: NDArray[np.uint8]) -> FloatArray:
-        """(n, H, W, 3) uint8 -> (n, D) float32."""
-        return self._tower.encode(batch)
-
-    def begin(self, batch: NDArray[np.uint8]) -> Callable[[], FloatArray]:
-        """Start on a batch and return what waits for its embeddings: see `TorchTower.begin`."""
-        return self._tower.begin(batch)
 
     @property
     def logit_scale(self) -> float:

@@ -16,6 +16,7 @@ from PIL import Image
 from ltstore.encode.decoding import fast_step, least_side, recorded, without_ends
 from ltstore.encode.options import check_keys, nearest
 from ltstore.encode.torch_tower import TorchTower, torch_devices
+from ltstore.encode.tower_encoder import TowerEncoder
 from ltstore.encode.weights import (
     RANDOM,
     cache_only_where_unreachable,
@@ -24,13 +25,12 @@ from ltstore.encode.weights import (
     weights_name,
 )
 from ltstore.errors import ConfigError, EncoderMismatchError, EncoderUnavailableError
-from ltstore.types import EncoderIdentity, FloatArray
 
 _SETTINGS = ("input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std")
 """What a tag says of its preprocessing."""
 
 
-class TimmEncoder:
+class TimmEncoder(TowerEncoder):
     """A frozen timm model: what its pooling gives, before the classifier.
 
     Parameters
@@ -83,53 +83,21 @@ class TimmEncoder:
         devices = torch_devices(device)
         model = _load(timm, architecture, tag, path, seed)
         name = f"{RANDOM} (seed {seed})" if weights == RANDOM else weights_name(tag, path, weights)
-        self._spec = f"timm:{architecture}/{spec_weights(weights, path, seed)}"
-        self._preprocess, settings, mean, std = _split_transform(timm, model, architecture, decoding)
-        self.least_side = least_side(math.ceil(max(settings["size"]) / settings["crop_pct"]), decoding)
+        preprocess, settings, mean, std = _split_transform(timm, model, architecture, decoding)
         digest = state_digest(model.state_dict())
-        self._tower = TorchTower(model, _call, mean=mean, std=std, devices=devices, compiled=compiled)
-        probe = self._preprocess(Image.new("RGB", (8, 8)))
-        self._identity = EncoderIdentity(
-            encoder="timm",
-            model=architecture,
-            weights=name,
-            weights_digest=digest,
-            preprocessing={**settings, **recorded(decoding)},
-            n_features=self.encode(probe[None]).shape[1],
+        super().__init__(
+            TorchTower(model, _call, mean=mean, std=std, devices=devices, compiled=compiled),
+            preprocess=preprocess,
+            spec=f"timm:{architecture}/{spec_weights(weights, path, seed)}",
+            least_side=least_side(math.ceil(max(settings["size"]) / settings["crop_pct"]), decoding),
+            identity={
+                "encoder": "timm",
+                "model": architecture,
+                "weights": name,
+                "weights_digest": digest,
+                "preprocessing": {**settings, **recorded(decoding)},
+            },
         )
-
-    @property
-    def identity(self) -> EncoderIdentity:
-        """Architecture, weights (sha256 over the tensors, sorted by name) and preprocessing."""
-        return self._identity
-
-    @property
-    def spec(self) -> str:
-        """ "timm:ARCH/WEIGHTS", with the absolute path of a checkpoint and the seed of random weights."""
-        return self._spec
-
-    @property
-    def device(self) -> str:
-        """ "cpu", "cuda:0", or "cuda:0,cuda:1"."""
-        return self._tower.device
-
-    @property
-    def batch_size_hint(self) -> int:
-        """Rows of a batch that keep the devices busy."""
-        return self._tower.batch_size_hint
-
-    @property
-    def preprocess(self) -> Callable[[Image.Image], NDArray[np.uint8]]:
-        """RGB image -> (H, W, 3) uint8, resized and cropped as the model wants it."""
-        return self._preprocess
-
-    def encode(self, batch: NDArray[np.uint8]) -> FloatArray:
-        """(n, H, W, 3) uint8 -> (n, D) float32."""
-        return self._tower.encode(batch)
-
-    def begin(self, batch: NDArray[np.uint8]) -> Callable[[], FloatArray]:
-        """Start on a batch and return what waits for its embeddings: see `TorchTower.begin`."""
-        return self._tower.begin(batch)
 
 
 def timm_encoder(name: str, *, device: str = "auto", options: Mapping[str, Any] | None = None) -> TimmEncoder:

@@ -36,12 +36,20 @@ def batch(encoder: Any) -> np.ndarray:
 
 
 def test_it_equals_timms_own_transform_and_pooled_features(encoder: Any, model: Any, batch: np.ndarray) -> None:
+    full = open_encoder(f"timm:{ARCH}/random", device="cpu", options={"decoding": "full"})
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)
     inputs = torch.stack([transform(picture(i, 300, 240 + i)) for i in range(3)])
     with torch.no_grad():
         expected = model(inputs).numpy()
-    np.testing.assert_allclose(encoder.encode(batch), expected, rtol=1e-4, atol=1e-5)
-    assert encoder.identity.preprocessing == {
+    found = full.encode(np.stack([full.preprocess(picture(i, 300, 240 + i)) for i in range(3)]))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    fast = encoder.encode(batch)  # resized by other kernels: the same but for rounding
+    assert (
+        np.vecdot(fast, expected) / np.linalg.norm(fast, axis=1) / np.linalg.norm(expected, axis=1) > 0.999
+    ).all()
+    assert (encoder.least_side, full.least_side) == (2 * 169, None)  # of 160 / 0.95
+    assert full.identity.differences(encoder.identity) == ["preprocessing.decoding: not set / fast"]
+    assert full.identity.preprocessing == {
         "size": [160, 160],
         "interpolation": "bicubic",
         "crop_pct": 0.95,
