@@ -226,6 +226,7 @@ class TextOverSampler(LatentSampler):
     """Gaussians whose means lean on text vectors of the sorted labels; `ltstore.sampling.TextSettings`."""
 
     vectors: str = ""
+    vectors_digest: str | None = None
     scale: float | None = None
     anchor: float = 0.5
     nu: float = 20.0

@@ -74,8 +74,12 @@ def test_plain_pixels_needs_images_of_one_size() -> None:
 @pytest.mark.parametrize(
     "spec, settings, message",
     [
-        ("resnet50", {}, "unknown encoder 'resnet50': expected pixels, onnx:FILE or open_clip:ARCH/TAG"),
-        ("timm:vit", {}, "unknown encoder"),
+        (
+            "resnet50",
+            {},
+            "unknown encoder 'resnet50': expected pixels, onnx:FILE, open_clip:ARCH/TAG or timm:ARCH/TAG",
+        ),
+        ("timm:vit", {}, "timm has no architecture 'vit'"),
         (
             "pixels:8",
             {"options": {"size": 3}},
