@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -22,6 +21,7 @@ from ltstore.encode.weights import (
     RANDOM,
     cache_only_where_unreachable,
     spec_weights,
+    split_seed,
     state_digest,
     weights_name,
 )
@@ -89,8 +89,7 @@ class OpenClipEncoder(TowerEncoder):
         if features not in FEATURES:
             raise ConfigError(f"features must be {' or '.join(FEATURES)}, found {features!r}")
         open_clip = _open_clip()
-        if numbered := re.fullmatch(rf"{RANDOM}:(\d+)", weights):
-            weights, seed = RANDOM, int(numbered[1])
+        weights, seed = split_seed(weights, seed)
         tag, path = _resolve_weights(open_clip, architecture, weights)
         import torch
 
@@ -109,7 +108,7 @@ class OpenClipEncoder(TowerEncoder):
             identity={
                 "encoder": "open_clip",
                 "model": architecture,
-                "weights": f"{RANDOM} (seed {seed})" if weights == RANDOM else weights_name(tag, path, weights),
+                "weights": weights_name(tag, path, weights, seed),
                 "weights_digest": digest,
                 "preprocessing": {**resize, "mean": list(mean), "std": list(std), **recorded(decoding)},
                 "features": features,

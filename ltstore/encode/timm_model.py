@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -21,6 +20,7 @@ from ltstore.encode.weights import (
     RANDOM,
     cache_only_where_unreachable,
     spec_weights,
+    split_seed,
     state_digest,
     weights_name,
 )
@@ -77,12 +77,10 @@ class TimmEncoder(TowerEncoder):
         compiled: bool = False,
     ) -> None:
         timm = _timm()
-        if numbered := re.fullmatch(rf"{RANDOM}:(\d+)", weights):
-            weights, seed = RANDOM, int(numbered[1])
+        weights, seed = split_seed(weights, seed)
         tag, path = _resolve_weights(timm, architecture, weights)
         devices = torch_devices(device)
         model = _load(timm, architecture, tag, path, seed)
-        name = f"{RANDOM} (seed {seed})" if weights == RANDOM else weights_name(tag, path, weights)
         preprocess, settings, mean, std = _split_transform(timm, model, architecture, decoding)
         digest = state_digest(model.state_dict())
         super().__init__(
@@ -93,7 +91,7 @@ class TimmEncoder(TowerEncoder):
             identity={
                 "encoder": "timm",
                 "model": architecture,
-                "weights": name,
+                "weights": weights_name(tag, path, weights, seed),
                 "weights_digest": digest,
                 "preprocessing": {**settings, **recorded(decoding)},
             },

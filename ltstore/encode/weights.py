@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,8 +15,16 @@ from urllib.request import getproxies
 RANDOM = "random"
 
 
-def weights_name(tag: str, path: Path | None, weights: str) -> str:
-    """Return the tag, the name of the checkpoint, or both."""
+def split_seed(weights: str, seed: int) -> tuple[str, int]:
+    """Return weights and seed, of "random:7" `RANDOM` and 7."""
+    numbered = re.fullmatch(rf"{RANDOM}:(\d+)", weights)
+    return (RANDOM, int(numbered[1])) if numbered else (weights, seed)
+
+
+def weights_name(tag: str, path: Path | None, weights: str, seed: int) -> str:
+    """Return the tag, the name of the checkpoint, or both; of random weights their seed."""
+    if weights == RANDOM:
+        return f"{RANDOM} (seed {seed})"
     file = path.name if path is not None and weights != tag else ""
     return f"{tag}@{file}" if tag and file else tag or file
 
