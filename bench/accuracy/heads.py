@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from bench.accuracy.problems import LabelledArrays, Problem
+from bench.data import write_rows
 from ltstore.backtest import Card
 from ltstore.errors import DataError
 from ltstore.linear import LinearModel, TrainSettings
-from ltstore.store import create_store
+from ltstore.rows import ArrayRows
 from ltstore.types import EncoderIdentity
 from ltstore.workflow import Selection, backtest, select, train
 
@@ -102,24 +103,8 @@ class Workbench:
         return self._stored("everything", self.problem.everything)
 
     def _stored(self, name: str, rows: LabelledArrays) -> Selection:
-        store = create_store(self._folder / name, encoder=self.encoder, class_names=self.class_names)
-        n_rows = len(rows.y)
-        with store.begin_split(
-            "train", n_rows=n_rows, source_digest=f"made:{self.problem.name}", dtype="float32"
-        ) as writer:
-            for shard in writer.pending:
-                start, stop = writer.plan.shard_range(shard)
-                n = stop - start
-                writer.write_shard(
-                    shard,
-                    embeddings=rows.X[start:stop],
-                    labels=rows.y[start:stop],
-                    status=np.zeros(n, np.uint8),
-                    keys=[str(row) for row in range(start, stop)],
-                    errors=[None] * n,
-                )
-            writer.finish()
-        return select(store, "train")
+        made = ArrayRows(rows.X, rows.y, class_names=self.class_names, encoder=self.encoder)
+        return select(write_rows(self._folder / name, made), "train")
 
 
 Maker = Callable[[Workbench], Trained]
