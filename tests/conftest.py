@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import hypothesis
@@ -11,6 +12,7 @@ import pytest
 
 from ltstore.errors import BackendUnavailableError
 from ltstore.kernels import resolve_backend
+from support.engines import KINDS, ray_cluster
 from support.object_server import ObjectServer, object_server
 from support.shell import Shell
 
@@ -54,6 +56,13 @@ def real_data() -> Path:
 def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
     """The command line, run in this process."""
     return Shell(monkeypatch, capsys)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def engine_kind(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each kind of engine; of "ray" a cluster is there."""
+    with ray_cluster() if request.param == "ray" else nullcontext():
+        yield request.param
 
 
 @pytest.fixture(scope="session")

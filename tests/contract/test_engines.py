@@ -29,57 +29,48 @@ def test_no_cluster_at_the_address_is_one_error() -> None:
         RayEngine("127.0.0.1:1", 1)
 
 
-@pytest.fixture(params=KINDS, scope="module")
-def kind(request: pytest.FixtureRequest) -> Iterator[str]:
-    if request.param == "ray":
-        with ray_cluster():
-            yield request.param
-    else:
-        yield request.param
-
-
 @pytest.mark.parametrize("n_workers", [1, 3, 9])
-def test_results_come_in_the_order_of_the_workers(kind: str, n_workers: int) -> None:
-    with engine_of(kind, n_workers) as engine, engine.start(engines.part_of, NUMBERS) as crew:
+def test_results_come_in_the_order_of_the_workers(engine_kind: str, n_workers: int) -> None:
+    with engine_of(engine_kind, n_workers) as engine, engine.start(engines.part_of, NUMBERS) as crew:
         assert engine.n_workers == crew.n_workers == n_workers
         assert crew.run(engines.product_sum, 10) == [10 * sum(NUMBERS[k::n_workers]) for k in range(n_workers)]
         assert crew.restarts == 0
 
 
-def test_a_worker_keeps_its_state_between_calls(kind: str) -> None:
-    with engine_of(kind, 2) as engine, engine.start(engines.part_of, NUMBERS) as crew:
+def test_a_worker_keeps_its_state_between_calls(engine_kind: str) -> None:
+    with engine_of(engine_kind, 2) as engine, engine.start(engines.part_of, NUMBERS) as crew:
         assert crew.run(engines.remember, 5) == [5, 4]
         assert crew.run(engines.remember, 5) == [6, 5]
         assert len(NUMBERS) == 7
 
 
-def test_what_a_task_raises_is_raised_here_and_not_repeated(kind: str) -> None:
-    with engine_of(kind, 2) as engine, engine.start(engines.part_of, NUMBERS) as crew:
+def test_what_a_task_raises_is_raised_here_and_not_repeated(engine_kind: str) -> None:
+    with engine_of(engine_kind, 2) as engine, engine.start(engines.part_of, NUMBERS) as crew:
         with pytest.raises(DataError, match=r"numbers \[0, 2, 4, 6\] are refused"):
             crew.run(engines.refuse)
         assert crew.restarts == 0
         assert crew.run(engines.product_sum, 1) == [12, 9]  # the crew is whole
 
 
-def test_workers_use_one_thread_of_linear_algebra(kind: str) -> None:
+def test_workers_use_one_thread_of_linear_algebra(engine_kind: str) -> None:
     import numpy as np
 
     np.ones((2, 2)) @ np.ones((2, 2))
-    with engine_of(kind, 2) as engine, engine.start(engines.part_of, NUMBERS) as crew:
+    with engine_of(engine_kind, 2) as engine, engine.start(engines.part_of, NUMBERS) as crew:
         assert crew.run(engines.n_blas_threads) == [1, 1]
 
 
-def test_items_go_to_whoever_is_free(kind: str, tmp_path: Path) -> None:
+def test_items_go_to_whoever_is_free(engine_kind: str, tmp_path: Path) -> None:
     items = [(number, tmp_path / "marker") for number in range(6)]
-    with engine_of(kind, 2) as engine, engine.start(engines.part_of, NUMBERS) as crew:
+    with engine_of(engine_kind, 2) as engine, engine.start(engines.part_of, NUMBERS) as crew:
         found = list(crew.iter_items(engines.wait_for, items))
         assert list(crew.iter_items(engines.wait_for, [])) == []
     assert sorted(found) == list(range(6))
     assert found.index(0) > found.index(4)
 
 
-def test_an_item_that_is_refused_ends_the_others(kind: str) -> None:
-    with engine_of(kind, 2) as engine, engine.start(engines.part_of, NUMBERS) as crew:
+def test_an_item_that_is_refused_ends_the_others(engine_kind: str) -> None:
+    with engine_of(engine_kind, 2) as engine, engine.start(engines.part_of, NUMBERS) as crew:
         with pytest.raises(DataError, match="number 3 is refused"):
             list(crew.iter_items(engines.refuse_at, range(200)))
         assert crew.restarts == 0
@@ -88,14 +79,14 @@ def test_an_item_that_is_refused_ends_the_others(kind: str) -> None:
         assert sorted(crew.iter_items(engines.refuse_at, [7, 8])) == [7, 8]  # the crew is whole
 
 
-def test_relative_paths_mean_what_they_do_here(kind: str, tmp_path: Path, monkeypatch) -> None:
+def test_relative_paths_mean_what_they_do_here(engine_kind: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with engine_of(kind, 1) as engine, engine.start(engines.part_of, NUMBERS) as crew:
+    with engine_of(engine_kind, 1) as engine, engine.start(engines.part_of, NUMBERS) as crew:
         assert crew.run(engines.directory) == [str(tmp_path)]
 
 
-def test_what_a_worker_may_count_on(kind: str) -> None:
-    with engine_of(kind, 64) as engine:
+def test_what_a_worker_may_count_on(engine_kind: str) -> None:
+    with engine_of(engine_kind, 64) as engine:
         assert engine.worker_cores == 1
         assert not engine.has_gpus
 
@@ -237,7 +228,10 @@ def test_a_gpu_for_every_worker(monkeypatch: pytest.MonkeyPatch, cluster, resour
 
 def test_each_process_sees_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, GPU-7f,-1")
-    with LocalEngine(kind="processes", use_gpus=True) as engine, engine.start(engines.part_of, NUMBERS) as crew:
+    with (
+        LocalEngine(kind="processes", use_gpus=True) as engine,
+        engine.start(engines.part_of, NUMBERS) as crew,
+    ):
         assert (engine.n_workers, engine.has_gpus) == (2, True)
         assert crew.run(engines.visible_gpus) == ["3", "GPU-7f"]
     with LocalEngine(3, "processes", use_gpus=True) as engine, engine.start(engines.part_of, NUMBERS) as crew:

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from ltstore.errors import (
 )
 from ltstore.sources import open_source
 from ltstore.store import SplitWriter, open_store, verify
-from support.engines import KINDS, engine_of, ray_cluster
+from support.engines import engine_of
 from support.images import array_source, class_tree, corrupt
 from support.memory import objects
 from support.object_server import ObjectServer
@@ -51,19 +50,10 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return tree(path)
 
 
-@pytest.fixture(scope="module", params=KINDS)
-def kind(request: pytest.FixtureRequest) -> Iterator[str]:
-    if request.param == "ray":
-        with ray_cluster():
-            yield request.param
-    else:
-        yield request.param
-
-
 class TestEveryEngine:
-    def test_the_bytes_are_those_without_workers(self, kind: str, tmp_path: Path, expected) -> None:
+    def test_the_bytes_are_those_without_workers(self, engine_kind: str, tmp_path: Path, expected) -> None:
         calls: list[tuple[int, dict[str, float]]] = []
-        with engine_of(kind, 2) as engine:
+        with engine_of(engine_kind, 2) as engine:
             report = ingest(
                 source(),
                 PixelEncoder(4, 4),
@@ -84,12 +74,12 @@ class TestEveryEngine:
         assert (again.n_encoded, again.resumed_shards) == (0, 8)
 
     def test_a_worker_that_is_killed_in_mid_run_changes_nothing(
-        self, kind: str, tmp_path: Path, expected, caplog: pytest.LogCaptureFixture
+        self, engine_kind: str, tmp_path: Path, expected, caplog: pytest.LogCaptureFixture
     ) -> None:
-        if kind == "threads":
+        if engine_kind == "threads":
             pytest.skip("a thread does not die alone")
         encoder = KilledEncoder(4, 4).arm(tmp_path, 7)
-        with engine_of(kind, 2) as engine:
+        with engine_of(engine_kind, 2) as engine:
             report = ingest(source(), encoder, tmp_path / "s", "train", **SHARDS, engine=engine)
         assert (tmp_path / "killed-0").exists()
         assert report.engine["restarts"] == 1
@@ -100,13 +90,13 @@ class TestEveryEngine:
         assert not list((tmp_path / "s").rglob("*.tmp"))
 
     def test_one_that_is_killed_again_and_again_leaves_whole_shards(
-        self, kind: str, tmp_path: Path, expected
+        self, engine_kind: str, tmp_path: Path, expected
     ) -> None:
-        if kind == "threads":
+        if engine_kind == "threads":
             pytest.skip("a thread does not die alone")
         encoder = KilledEncoder(4, 4).arm(tmp_path, 3, times=99)
         with (
-            engine_of(kind, 1) as engine,
+            engine_of(engine_kind, 1) as engine,
             pytest.raises(WorkerLostError, match="worker 1 of 1 was lost 4 times"),
         ):
             ingest(source(), encoder, tmp_path / "s", "train", **SHARDS, engine=engine)
@@ -115,7 +105,7 @@ class TestEveryEngine:
         assert tree(tmp_path / "s") == expected
 
     def test_what_goes_wrong_in_a_worker_is_raised_here_and_the_rest_resumes(
-        self, kind: str, tmp_path: Path, expected
+        self, engine_kind: str, tmp_path: Path, expected
     ) -> None:
         rows = source()
         before = rows.pixels[1100].copy()
@@ -123,7 +113,7 @@ class TestEveryEngine:
         whole = tmp_path / "whole"
         ingest(rows, PixelEncoder(4, 4), whole, "train", **SHARDS)
         rows.pixels[1100, 0, 0, 0] = 0
-        with engine_of(kind, 2) as engine:
+        with engine_of(engine_kind, 2) as engine:
             with pytest.raises(RuntimeError, match="out of luck"):
                 ingest(rows, RefusingEncoder(4, 4), tmp_path / "s", "train", **SHARDS, engine=engine)
             rows.pixels[1100, 0, 0, 0] = max(before[0, 0, 0], 1)
@@ -131,13 +121,13 @@ class TestEveryEngine:
         assert 0 < report.resumed_shards < 8
         assert tree(tmp_path / "s") == tree(whole)
 
-    def test_an_onnx_encoder_is_opened_again_by_each_worker(self, kind: str, tmp_path: Path) -> None:
+    def test_an_onnx_encoder_is_opened_again_by_each_worker(self, engine_kind: str, tmp_path: Path) -> None:
         net = write_net(tmp_path / "net.onnx")
         images = open_source(class_tree(tmp_path / "tree", {"a": 40, "b": 30}))
         encoder = open_encoder(f"onnx:{net}", options={"mean": 100.0})
         how: dict[str, Any] = {"rows_per_shard": 16, "batch_size": 6}
         ingest(images, encoder, tmp_path / "alone", "train", **how)
-        with engine_of(kind, 2) as engine:
+        with engine_of(engine_kind, 2) as engine:
             ingest(images, encoder, tmp_path / "s", "train", **how, engine=engine)
             assert tree(tmp_path / "s") == tree(tmp_path / "alone")
             write_net(net, n_features=5, side=None)  # another file under the name
@@ -145,23 +135,23 @@ class TestEveryEngine:
                 ingest(images, encoder, tmp_path / "other", "train", **how, engine=engine)
         assert isinstance(caught.value, EncoderMismatchError | ConfigError)
 
-    def test_a_disk_that_is_lost_is_said_as_without_workers(self, kind: str, tmp_path: Path) -> None:
+    def test_a_disk_that_is_lost_is_said_as_without_workers(self, engine_kind: str, tmp_path: Path) -> None:
         images = class_tree(tmp_path / "tree", {"a": 150})
         listed = open_source(images)
         for file in sorted(images.rglob("*.jpg"))[64:128]:
             file.unlink()
         with (
-            engine_of(kind, 2) as engine,
+            engine_of(engine_kind, 2) as engine,
             pytest.raises(SourceError, match=r"of rows 64..127 is there: .*run the"),
         ):
             ingest(listed, PixelEncoder(4, 4), tmp_path / "s", "train", rows_per_shard=64, engine=engine)
 
 
-@pytest.mark.parametrize("kind", ["threads", "processes"])
-def test_workers_write_to_an_object_store_themselves(kind: str, server: ObjectServer) -> None:
+@pytest.mark.parametrize("engine_kind", ["threads", "processes"])
+def test_workers_write_to_an_object_store_themselves(engine_kind: str, server: ObjectServer) -> None:
     alone, shared = server.location("alone.zarr"), server.location("shared.zarr")
     ingest(source(), PixelEncoder(4, 4), alone, "train", rows_per_shard=1024)
-    with engine_of(kind, 2) as engine:
+    with engine_of(engine_kind, 2) as engine:
         ingest(source(), PixelEncoder(4, 4), shared, "train", rows_per_shard=1024, engine=engine)
         assert verify(shared, engine=engine).ok
     expected, found = objects(alone), objects(shared)

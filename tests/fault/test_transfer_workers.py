@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +12,9 @@ from ltstore.engine import LocalEngine
 from ltstore.errors import SourceError
 from ltstore.store import open_store, verify
 from ltstore.transfer import import_embeddings
-from support.engines import KINDS, engine_of, ray_cluster
+from support.engines import engine_of
 from support.foreign import clip_retrieval, lists, matrix, table
 from support.stores import made_store, tree
-
-
-@pytest.fixture(scope="module", params=KINDS)
-def kind(request: pytest.FixtureRequest) -> Iterator[str]:
-    if request.param == "ray":
-        with ray_cluster():
-            yield request.param
-    else:
-        yield request.param
 
 
 def npz(path: Path) -> Path:
@@ -47,11 +37,13 @@ SHARDS: dict[str, Any] = {"rows_per_shard": 512}
 
 class TestEveryEngine:
     @pytest.mark.parametrize("make", [npz, parquet, parts])
-    def test_an_import_has_the_bytes_of_one_without_workers(self, kind: str, tmp_path: Path, make) -> None:
+    def test_an_import_has_the_bytes_of_one_without_workers(
+        self, engine_kind: str, tmp_path: Path, make
+    ) -> None:
         source = make(tmp_path)
         alone = import_embeddings(source, tmp_path / "alone", "train", **SHARDS)
         rows: list[int] = []
-        with engine_of(kind, 2) as engine:
+        with engine_of(engine_kind, 2) as engine:
             how = {**SHARDS, "engine": engine, "progress": lambda n, _: rows.append(n)}
             report = import_embeddings(source, tmp_path / "s", "train", **how)
             again = import_embeddings(source, tmp_path / "s", "train", **how)
@@ -62,9 +54,9 @@ class TestEveryEngine:
         assert (report.failures, report.n_zero) == (alone.failures, alone.n_zero)
         assert (again.n_written, again.resumed_shards) == (0, 6)
 
-    def test_a_damaged_store_is_described_as_without_workers(self, kind: str, tmp_path: Path) -> None:
+    def test_a_damaged_store_is_described_as_without_workers(self, engine_kind: str, tmp_path: Path) -> None:
         store = made_store(tmp_path / "s", 200, 8)
-        with engine_of(kind, 3) as engine:
+        with engine_of(engine_kind, 3) as engine:
             calls: list[int] = []
             report = verify(store.path, engine=engine, progress=lambda n, _: calls.append(n))
             assert report.ok

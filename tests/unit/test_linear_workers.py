@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from ltstore.rows import ArrayRows
 from ltstore.sampling import balance_targets
 from ltstore.stats import class_moments
 from ltstore.stream import TrainingStream
-from support.engines import KINDS, DyingRows, engine_of, ray_cluster
+from support.engines import DyingRows, engine_of, ray_cluster
 from support.samplers import ready
 
 COUNTS = (70, 33, 12, 4, 1)
@@ -138,19 +137,12 @@ def trained(
     return train_linear(stream, settings, moments, engine=engine, **options)
 
 
-@pytest.fixture(scope="module", params=KINDS)
-def kind(request: pytest.FixtureRequest) -> Iterator[str]:
-    if request.param == "ray":
-        with ray_cluster():
-            yield request.param
-    else:
-        yield request.param
-
-
 class TestEveryEngine:
-    def test_the_model_is_that_of_threads_to_the_bit_and_of_one_worker_within_rounding(self, kind: str) -> None:
+    def test_the_model_is_that_of_threads_to_the_bit_and_of_one_worker_within_rounding(
+        self, engine_kind: str
+    ) -> None:
         rows = made()
-        with engine_of(kind, 3) as engine:
+        with engine_of(engine_kind, 3) as engine:
             found = trained(rows, engine)
         X = rows.read(0, rows.n_samples)
         alone, threads = trained(rows, None), trained(rows, LocalEngine(3))
@@ -161,27 +153,30 @@ class TestEveryEngine:
         settings = found.model.record["settings"]
         assert settings["workers"]["n_workers"] == 3
         assert settings["workers"]["restarts"] == 0
-        assert settings["workers"]["engine"] == {"ray": "ray"}.get(kind, f"local {kind}")
+        assert settings["workers"]["engine"] == {"ray": "ray"}.get(engine_kind, f"local {engine_kind}")
         assert settings["synthesis"] == "in the step, as sums of real rows"
         assert "workers" not in alone.model.record["settings"]
 
-    def test_a_worker_that_dies_in_mid_run_changes_nothing(self, kind: str, tmp_path: Path) -> None:
-        if kind == "threads":
+    def test_a_worker_that_dies_in_mid_run_changes_nothing(self, engine_kind: str, tmp_path: Path) -> None:
+        if engine_kind == "threads":
             pytest.skip("a thread does not die alone")
         expected = trained(made(), LocalEngine(2), cache_bytes=0)
         rows = made(rows_type=DyingRows).arm(tmp_path / "died", 20)
-        with engine_of(kind, 2) as engine:
+        with engine_of(engine_kind, 2) as engine:
             found = trained(rows, engine, cache_bytes=0)
         assert (tmp_path / "died").exists()
         assert found.model.record["settings"]["workers"]["restarts"] == 1
         np.testing.assert_array_equal(found.model.weight, expected.model.weight)
         assert found.n_passes == expected.n_passes
 
-    def test_what_is_wrong_with_rows_is_said_as_without_workers(self, kind: str) -> None:
+    def test_what_is_wrong_with_rows_is_said_as_without_workers(self, engine_kind: str) -> None:
         rows = made()
         stream, moments = stream_of(rows)
         rows._X[-1] = np.nan
-        with engine_of(kind, 2) as engine, pytest.raises(DataError, match="training rows have NaN or Inf"):
+        with (
+            engine_of(engine_kind, 2) as engine,
+            pytest.raises(DataError, match="training rows have NaN or Inf"),
+        ):
             train_linear(stream, SETTINGS, moments, engine=engine)
 
 
