@@ -29,11 +29,13 @@ AIM, STRETCH = 1.8, 1.95
 
 def build(size: Size) -> Iterator[Workload]:
     """Yield a workload for each kind of worker and shape; rows are in memory when the clock starts."""
+    from ltstore.linear.device import Placement
     from ltstore.linear.objective import evaluate_together
     from ltstore.linear.shared_passes import SharedPasses
     from ltstore.stats import class_moments
     from ltstore.stream import TrainingStream
 
+    on_cpu = Placement("cpu", "float32", "")
     for kind, words in KINDS.items():
         for shape, (n_rows, n_features, n_classes) in SHAPES[size].items():
             settings = {"n_samples": n_rows, "n_features": n_features, "n_classes": n_classes}
@@ -60,7 +62,7 @@ def build(size: Size) -> Iterator[Workload]:
                 passes = {}
                 for number, count in ((2, "two"), (1, "one")):
                     engine = stack.enter_context(_engine(kind, number))
-                    passes[count] = stack.enter_context(closing(SharedPasses(engine, [objective])))
+                    passes[count] = stack.enter_context(closing(SharedPasses(engine, [objective], on_cpu)))
                 yield Workload(
                     variant=f"{kind}, {shape}",
                     candidates=(

@@ -161,7 +161,9 @@ def train(
     address: Address = None,
     device: Annotated[
         str | None,
-        typer.Option(help="auto (default: a GPU where it pays), cpu, cuda or cuda:N."),
+        typer.Option(
+            help="auto (default: a GPU where it pays, or one of each worker's own), cpu, cuda or cuda:N."
+        ),
     ] = None,
     precision: Annotated[
         str | None,
@@ -224,7 +226,9 @@ def train(
     number = None if workers is None else number_or_auto(workers, "--workers")
     n_passes = settings.n_passes * (1 + refit) if settings else None
     with ExitStack() as stack:
-        crew = stack.enter_context(open_engine(engine, number or "auto", address=address))
+        crew = stack.enter_context(
+            open_engine(engine, number or "auto", address=address, use_gpus=device != "cpu")
+        )
         progress, on_pass = stack.enter_context(_render.training(n_passes))
         outcome = train_head(
             store,

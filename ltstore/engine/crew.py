@@ -69,6 +69,10 @@ class Engine(Protocol):
         """Whether all workers live in the memory of this machine, which they then have to divide."""
 
     @property
+    def own_processes(self) -> bool:
+        """Whether each worker is a process of its own."""
+
+    @property
     def worker_cores(self) -> int:
         """How many cores of its machine a worker may count on, e.g. for threads of its own that decode."""
 

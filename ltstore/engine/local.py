@@ -62,6 +62,11 @@ class LocalEngine:
         return bool(self._gpus)
 
     @property
+    def own_processes(self) -> bool:
+        """Whether they are no threads."""
+        return self.kind == "processes"
+
+    @property
     def worker_cores(self) -> int:
         """The cores of this process, divided."""
         return max(1, available_cores() // self.n_workers)

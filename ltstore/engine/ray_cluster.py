@@ -53,6 +53,7 @@ class RayEngine:
     """
 
     shares_memory = False
+    own_processes = True
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol
@@ -12,7 +12,8 @@ from ltstore.errors import BackendUnavailableError, ConfigError
 from ltstore.kernels.dispatch import GPU_BACKEND
 
 if TYPE_CHECKING:
-    from ltstore.linear.objective import Evaluation, Objective, Point
+    from ltstore.engine import Engine
+    from ltstore.linear.objective import PassSums
     from ltstore.linear.settings import TrainSettings
     from ltstore.stream import TrainingStream
 
@@ -21,10 +22,10 @@ LEAST_FLOPS = 1e11  # of a pass: about a second on one core, so that starting th
 
 
 class Evaluator(Protocol):
-    """A way to make a pass other than that of `ltstore.linear.objective`."""
+    """A way to add up a pass other than that of `ltstore.linear.objective.PassSums`."""
 
-    def __call__(self, objectives: Sequence[Objective], points: Sequence[Point]) -> list[Evaluation]:
-        """Do what `ltstore.linear.objective.evaluate_together` says."""
+    def __call__(self, stream: TrainingStream, sums: PassSums) -> float:
+        """Do what `ltstore.linear.objective.PassSums.add_stream` says."""
 
     @property
     def rows_are(self) -> str:
@@ -38,13 +39,13 @@ class Placement:
     Attributes
     ----------
     device : str
-        "cpu" or "cuda:0", ...
+        "cpu" or "cuda:0", ...; "cuda" of workers, each of which has its own.
     precision : {"float32", "tf32", "bf16"}
         Of the matrix products.
     reason : str
         Why this device.
     evaluator : Evaluator, optional
-        What makes the passes; None is NumPy.
+        What makes the passes; None is NumPy, or what workers make for themselves.
     """
 
     device: str
@@ -71,12 +72,76 @@ def resolve_device(settings: TrainSettings, stream: TrainingStream, n_heads: int
         A device that was asked for, or the GPU that a precision or backend needs, is not there.
     """
     device, reason = _resolve(settings, 4.0 * stream.n_samples * stream.n_features * stream.n_classes * n_heads)
-    evaluator: Evaluator | None = None
-    if device != "cpu" or settings.precision != "float32":
-        from ltstore.linear.torch_pass import TorchEvaluator
+    return Placement(device, settings.precision, reason, _evaluator(device, settings.precision))
 
-        evaluator = TorchEvaluator(device, settings.precision)
-    return Placement(device, settings.precision, reason, evaluator)
+
+def resolve_workers_device(settings: TrainSettings, engine: Engine) -> Placement:
+    """Turn the settings device and precision into the placement of workers, each of which makes its own evaluator.
+
+    "auto" takes GPUs where each worker has one of its own, unless the backend is one of the CPU.
+
+    Raises
+    ------
+    ConfigError
+        Passes with these settings cannot be shared, or not by threads.
+    BackendUnavailableError
+        GPUs were asked for, or are needed, and there are none.
+    """
+    check_shareable(settings)
+    device, precision, backend = settings.device, settings.precision, settings.backend
+    needed = device == "cuda" or precision == "tf32" or backend == GPU_BACKEND
+    if not engine.own_processes and (needed or precision != "float32"):
+        raise ConfigError(
+            f"workers that are threads make their passes in float32 on CPU cores, found device {device!r}, precision "
+            f"{precision!r} and backend {backend!r}: leave these out, or use engine processes or ray"
+        )
+    if needed and not engine.has_gpus:
+        if not engine.shares_memory:
+            raise BackendUnavailableError(
+                "passes on GPUs were asked for and the workers take none: does the cluster have GPUs?"
+            )
+        _require(missing, "GPUs for workers", "use device cpu or auto")
+    if needed:
+        return Placement("cuda", precision, "asked for by name")
+    if engine.has_gpus and device == "auto" and backend == "auto":
+        return Placement("cuda", precision, "auto: each worker has a GPU")
+    return Placement("cpu", precision, "workers make the passes on CPU cores")
+
+
+def worker_evaluator(placement: Placement, number: int) -> Evaluator | None:
+    """Return what makes the passes of worker `number`, on one of the GPUs that it sees.
+
+    Raises
+    ------
+    BackendUnavailableError
+        It is to use a GPU and sees none.
+    """
+    device = placement.device
+    if placement.on_gpu:
+        _require(missing, "a GPU for each worker", "look at what the machines of the cluster have installed")
+        import torch
+
+        device = f"cuda:{number % torch.cuda.device_count()}"
+    return _evaluator(device, placement.precision)
+
+
+def _evaluator(device: str, precision: str) -> Evaluator | None:
+    if device == "cpu" and precision == "float32":
+        return None
+    from ltstore.linear.torch_pass import TorchEvaluator
+
+    return TorchEvaluator(device, precision)
+
+
+def check_shareable(settings: TrainSettings) -> None:
+    """Raise ConfigError unless passes with these settings can be shared."""
+    if settings.solver != "lbfgs":
+        raise ConfigError(
+            f"steps of solver {settings.solver!r} come one after the other and cannot be shared among workers: leave "
+            "workers out, or use solver lbfgs"
+        )
+    if settings.device.startswith("cuda:"):
+        raise ConfigError(f"workers share out the GPUs themselves, found device {settings.device!r}: say cuda")
 
 
 def check_device(settings: TrainSettings) -> None:

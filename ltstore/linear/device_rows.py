@@ -52,7 +52,7 @@ class DeviceRows:
     ) -> None:
         self.stream, self.real_only = stream, real_only
         self._device, self._dtype = device, dtype
-        self._n_rows = stream.n_real if real_only else stream.n_samples
+        self._n_rows = stream.n_given(real_only=real_only)
         limit = _room(device) if limit_bytes is None else limit_bytes
         self.kept = self._n_rows * (stream.n_features * dtype.itemsize + 12) <= limit
         self.waited = 0.0

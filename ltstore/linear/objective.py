@@ -42,7 +42,7 @@ import numpy as np
 
 from ltstore.errors import DataError
 from ltstore.kernels.combine import combine_rows, scatter_rows
-from ltstore.kernels.contract import SoftmaxTerms
+from ltstore.kernels.contract import SoftmaxGradient, SoftmaxTerms
 from ltstore.kernels.dispatch import load_backend
 from ltstore.linear.device import Evaluator
 from ltstore.linear.heads import HeadForm, LinearForm
@@ -156,7 +156,7 @@ class Objective:
         self._metric = metric
         self._l2 = l2
         self._whitened = penalty == "whitened"
-        self.kernel = load_backend(backend)
+        self._backend = backend
         self.shares = stream.class_shares
         self.mean_weight = stream.mean_weight  # of a row
         self.class_weights = None
@@ -175,6 +175,11 @@ class Objective:
         self._smoothing = None
         if smoothing:
             self._smoothing = (smoothing * ~self.empty / np.count_nonzero(~self.empty)).astype(np.float32)
+
+    @property
+    def kernel(self) -> SoftmaxGradient:
+        """Of the backend, on the CPU; imported when it is first asked for, by the process that uses it."""
+        return load_backend(self._backend)
 
     def evaluate(self, weight: DoubleArray, bias: DoubleArray) -> Evaluation:
         """Return value and gradient at (weight, bias), both for centred rows.
@@ -219,11 +224,9 @@ def evaluate_together(objectives: Sequence[Objective], points: Sequence[Point]) 
     DataError
         A loss is not finite.
     """
-    if objectives[0].evaluator is not None:
-        return objectives[0].evaluator(objectives, points)
     started = time.perf_counter()
     sums = PassSums(objectives, points)
-    waited = sums.add_stream(objectives[0].stream)
+    waited = sums.add_stream(objectives[0].stream, objectives[0].evaluator)
     return sums.evaluations(started=started, data_seconds=waited)
 
 
@@ -261,21 +264,32 @@ class PassSums:
         Of the same classes and features, and one backend.
     points : sequence of K (parameters, bias)
 
+    Attributes
+    ----------
+    heads : list of K HeadSums
+    weights : (L, D) float32
+        Of all heads.
+
     Notes
     -----
     Memory: 12 K C D bytes, and the logits of a block, at most 128 MiB (or those of 256 rows).
     """
 
     def __init__(self, objectives: Sequence[Objective], points: Sequence[Point]) -> None:
-        self._heads = [HeadSums(one, *point) for one, point in zip(objectives, points, strict=True)]
-        self._weights: FloatArray = np.concatenate([head.weight.astype(np.float32) for head in self._heads])
-        self._grad_weight = np.zeros(self._weights.shape)
-        self._grad_bias = np.zeros(len(self._weights))
-        self._part = max(256, _LOGITS_BYTES // (4 * len(self._weights)))
-        self._logits: FloatArray = np.empty((0, len(self._weights)), np.float32)
+        self.heads = [HeadSums(one, *point) for one, point in zip(objectives, points, strict=True)]
+        self.weights: FloatArray = np.concatenate([head.weight.astype(np.float32) for head in self.heads])
+        self._grad_weight = np.zeros(self.weights.shape)
+        self._grad_bias = np.zeros(len(self.weights))
+        self._part = max(256, _LOGITS_BYTES // (4 * len(self.weights)))
+        self._logits: FloatArray = np.empty((0, len(self.weights)), np.float32)
 
-    def add_stream(self, stream: TrainingStream) -> float:
-        """Add all rows of a stream, or of a part of one; returns the seconds it waited for them."""
+    def add_stream(self, stream: TrainingStream, evaluator: Evaluator | None = None) -> float:
+        """Add all rows of a stream, or of a part of one; returns the seconds it waited for them.
+
+        An evaluator adds them up where it is, and the sums come here; left out they are added in NumPy.
+        """
+        if evaluator is not None:
+            return evaluator(stream, self)
         waited = 0.0
         combined = stream.combined(self.n_columns)
         blocks = timed(stream if combined is None else stream.real_blocks())
@@ -294,20 +308,20 @@ class PassSums:
     @property
     def totals(self) -> Totals:
         """What has been added up so far; not copied."""
-        return Totals(self._grad_weight, self._grad_bias, tuple(head.totals for head in self._heads))
+        return Totals(self._grad_weight, self._grad_bias, tuple(head.totals for head in self.heads))
 
     def add_totals(self, other: Totals) -> None:
         """Add what was added up elsewhere at the same points, over other rows of the stream."""
         self._grad_weight += other.grad_weight
         self._grad_bias += other.grad_bias
-        for head, totals in zip(self._heads, other.heads, strict=True):
+        for head, totals in zip(self.heads, other.heads, strict=True):
             head.add_totals(totals)
 
     def add(self, X: FloatArray, labels: IntArray, weights: FloatArray | None) -> None:
         """Add a block of rows: logits, each head's softmax in place, and the gradient of all heads."""
         for start in range(0, len(X), self._part):
             rows = slice(start, start + self._part)
-            logits = np.matmul(X[rows], self._weights.T, out=self._rows(len(X[rows])))
+            logits = np.matmul(X[rows], self.weights.T, out=self._rows(len(X[rows])))
             self._softmax(logits, labels[rows], _part(weights, rows), X[rows])
             self._grad_weight += logits.T @ X[rows]
 
@@ -329,7 +343,7 @@ class PassSums:
         starts = np.cumsum([0, *map(len, atoms)])
         logits, gradient = combined.scratch(self.n_columns)
         for start, X in zip(starts, atoms, strict=False):
-            np.matmul(X, self._weights.T, out=logits[start : start + len(X)])
+            np.matmul(X, self.weights.T, out=logits[start : start + len(X)])
         gradient[0 if own is None else starts[-2] :] = 0
         for start, (X, labels, weights) in zip(starts, own or (), strict=False):
             block = gradient[start : start + len(X)]
@@ -347,7 +361,7 @@ class PassSums:
 
     def _softmax(self, logits: FloatArray, labels: IntArray, weights: FloatArray | None, X: FloatArray) -> None:
         """Add each head's loss; the logits become the gradient with respect to them."""
-        for number, head in enumerate(self._heads):
+        for number, head in enumerate(self.heads):
             head.softmax(logits, number * head.n_classes, labels, weights, X)
         self._grad_bias += np.ones(len(logits), np.float32) @ logits  # ten times faster than a sum in float64
 
@@ -360,20 +374,19 @@ class PassSums:
     @property
     def n_columns(self) -> int:
         """Logits of a row, of all heads."""
-        return len(self._weights)
+        return len(self.weights)
 
     def evaluations(
         self, *, started: float, data_seconds: float = 0.0, total: float | None = None
     ) -> list[Evaluation]:
         """Return what was added up, over `total` (default: the weight of the rows), with the penalties."""
-        return evaluations_of(
-            self._heads,
-            self._grad_weight,
-            self._grad_bias,
-            started=started,
-            data_seconds=data_seconds,
-            total=total,
-        )
+        cuts = np.cumsum([head.n_classes for head in self.heads])[:-1]
+        gradients = zip(np.split(self._grad_weight, cuts), np.split(self._grad_bias, cuts), strict=True)
+        found = [
+            head.evaluation(*gradient, total) for head, gradient in zip(self.heads, gradients, strict=True)
+        ]
+        seconds = time.perf_counter() - started
+        return [Evaluation(*one, seconds=seconds, data_seconds=data_seconds) for one in found]
 
 
 class HeadSums:
@@ -464,23 +477,6 @@ class HeadSums:
             objective.form.pull_back(self._parameters, grad_weight / total) + pull,
             grad_bias / total * objective.form.has_bias,
         )
-
-
-def evaluations_of(
-    heads: Sequence[HeadSums],
-    grad_weight: DoubleArray,
-    grad_bias: DoubleArray,
-    *,
-    started: float,
-    data_seconds: float = 0.0,
-    total: float | None = None,
-) -> list[Evaluation]:
-    """Return what a pass added up for K heads, whose gradients are stacked; see `PassSums.evaluations`."""
-    cuts = np.cumsum([head.n_classes for head in heads])[:-1]
-    gradients = zip(np.split(grad_weight, cuts), np.split(grad_bias, cuts), strict=True)
-    found = [head.evaluation(*gradient, total) for head, gradient in zip(heads, gradients, strict=True)]
-    seconds = time.perf_counter() - started
-    return [Evaluation(*one, seconds=seconds, data_seconds=data_seconds) for one in found]
 
 
 def timed(blocks: Iterable[Block]) -> Iterator[tuple[Block, float]]:

@@ -70,7 +70,7 @@ class Problem:
         self.metric = within_class_metric(moments) if metric is None else metric
         self.placement = resolve_device(settings, stream) if placement is None else placement
         if self.placement.on_gpu:
-            self.backend, self._backend_reason = resolve_backend(GPU_BACKEND)[0], "that of a GPU"
+            self.backend, self._backend_reason = GPU_BACKEND, "that of a GPU"
         else:
             self.backend, self._backend_reason = resolve_backend(settings.backend)
         self.l2 = settings.resolved_l2(int((stream.class_shares > 0).sum()))

@@ -14,12 +14,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ltstore.engine import Crew, Engine
-from ltstore.errors import ConfigError
-from ltstore.kernels.dispatch import GPU_BACKEND
-from ltstore.linear.device import Placement
+from ltstore.linear.device import Evaluator, Placement, worker_evaluator
 from ltstore.linear.objective import Evaluation, Objective, PassSums, Point, Totals
 from ltstore.linear.problem import said_of_synthesis
-from ltstore.linear.settings import TrainSettings
 from ltstore.stream import TrainingStream
 
 
@@ -28,6 +25,7 @@ class _Source(NamedTuple):
 
     objectives: Sequence[Objective]
     sharing: int
+    placement: Placement
 
 
 class _Share(NamedTuple):
@@ -35,6 +33,7 @@ class _Share(NamedTuple):
 
     stream: TrainingStream
     objectives: Sequence[Objective]
+    evaluator: Evaluator | None
 
 
 class _Sums(NamedTuple):
@@ -43,6 +42,7 @@ class _Sums(NamedTuple):
     totals: Totals
     waited: float
     why_made: str
+    rows_are: str
 
 
 class SharedPasses:
@@ -53,6 +53,8 @@ class SharedPasses:
     engine : Engine
     objectives : sequence of Objective
         All that may be asked for.
+    placement : Placement
+        Of `ltstore.linear.device.resolve_workers_device`.
 
     Raises
     ------
@@ -60,12 +62,12 @@ class SharedPasses:
         The stream or its sampler cannot be sent to the workers.
     """
 
-    def __init__(self, engine: Engine, objectives: Sequence[Objective]) -> None:
+    def __init__(self, engine: Engine, objectives: Sequence[Objective], placement: Placement) -> None:
         self._engine = engine
         self._objectives = list(objectives)
         sharing = engine.n_workers if engine.shares_memory else 1
-        self._crew: Crew = engine.start(_take_share, _Source(self._objectives, sharing))
-        self._why_made = ""
+        self._crew: Crew = engine.start(_take_share, _Source(self._objectives, sharing, placement))
+        self._why_made = self._rows_are = ""
 
     def __call__(self, objectives: Sequence[Objective], points: Sequence[Point]) -> list[Evaluation]:
         """Make a pass; the time waited for rows is the mean of the workers'."""
@@ -76,6 +78,7 @@ class SharedPasses:
             sums.add_totals(found.totals)
             waited += found.waited / self._crew.n_workers
             self._why_made = self._why_made or found.why_made
+            self._rows_are = found.rows_are
         return sums.evaluations(started=started, data_seconds=waited)
 
     def record(self) -> dict[str, Any]:
@@ -83,6 +86,8 @@ class SharedPasses:
         found: dict[str, Any] = {"workers": {**self._engine.describe(), "restarts": self._crew.restarts}}
         if self._objectives[0].stream.n_synthetic:
             found["synthesis"] = said_of_synthesis(self._why_made)
+        if self._rows_are:
+            found["device_rows"] = self._rows_are
         return found
 
     def close(self) -> None:
@@ -90,29 +95,13 @@ class SharedPasses:
         self._crew.close()
 
 
-def check_shareable(settings: TrainSettings) -> None:
-    """Raise ConfigError unless passes with these settings can be shared."""
-    if settings.solver != "lbfgs":
-        raise ConfigError(
-            f"steps of solver {settings.solver!r} come one after the other and cannot be shared among workers: leave "
-            "workers out, or use solver lbfgs"
-        )
-    if settings.device.startswith("cuda") or settings.precision != "float32" or settings.backend == GPU_BACKEND:
-        raise ConfigError(
-            f"workers make their passes in float32 on CPU cores, found device {settings.device!r}, precision "
-            f"{settings.precision!r} and backend {settings.backend!r}: leave these or the workers out"
-        )
-
-
-WORKERS_PLACEMENT = Placement("cpu", "float32", "workers make the passes on CPU cores")
-
-
 def _take_share(source: _Source, number: int, n_workers: int) -> _Share:
     stream = source.objectives[0].stream.part(number, n_workers, sharing=source.sharing)
-    return _Share(stream, source.objectives)
+    return _Share(stream, source.objectives, worker_evaluator(source.placement, number))
 
 
 def _add_up(share: _Share, numbers: Sequence[int], points: Sequence[Point]) -> _Sums:
     sums = PassSums([share.objectives[number] for number in numbers], points)
-    waited = sums.add_stream(share.stream)
-    return _Sums(sums.totals, waited, share.stream.why_not_combined(sums.n_columns))
+    waited = sums.add_stream(share.stream, share.evaluator)
+    rows_are = "" if share.evaluator is None else share.evaluator.rows_are
+    return _Sums(sums.totals, waited, share.stream.why_not_combined(sums.n_columns), rows_are)

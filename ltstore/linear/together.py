@@ -12,7 +12,7 @@ from typing import Any
 from ltstore.engine import Engine
 from ltstore.kernels.peak import PeakRate
 from ltstore.linear.checkpoint import Checkpoint, Checkpointing
-from ltstore.linear.device import Placement, resolve_device
+from ltstore.linear.device import Placement, resolve_device, resolve_workers_device
 from ltstore.linear.holdout import Holdout
 from ltstore.linear.keeper import Keeper
 from ltstore.linear.metric import within_class_metric
@@ -23,7 +23,7 @@ from ltstore.linear.problem import Problem, check_encoder, identity_of
 from ltstore.linear.progress import NAN, OnPass, PassRecord
 from ltstore.linear.result import TrainResult
 from ltstore.linear.settings import TrainSettings
-from ltstore.linear.shared_passes import WORKERS_PLACEMENT, SharedPasses, check_shareable
+from ltstore.linear.shared_passes import SharedPasses
 from ltstore.linear.solver import Lbfgs, minimize
 from ltstore.rows import BLOCK_ROWS
 from ltstore.stream import TrainingStream
@@ -57,11 +57,12 @@ def train_together(
     """
     origin = Origin.of(stream.rows) if origin is None else origin
     check_encoder(stream, origin.encoder)
-    if engine is not None:
-        check_shareable(grid[0])
-    placement = resolve_device(grid[0], stream, len(grid)) if engine is None else WORKERS_PLACEMENT
+    if engine is None:
+        placement = resolve_device(grid[0], stream, len(grid))
+    else:
+        placement = resolve_workers_device(grid[0], engine)
     rate = NAN
-    if peak is not None and (engine is None or engine.shares_memory):
+    if peak is not None and (engine is None or (engine.shares_memory and not placement.on_gpu)):
         rate = _measured(peak, stream, grid, placement)
     began = time.perf_counter()
     metric = within_class_metric(moments)
@@ -96,7 +97,7 @@ def train_together(
         if states is not None:
             _log.info("training goes on after pass %d", saved.passes)
             progress(saved.passes, {})
-    stops, workers = _finish(problems, runs, passed, engine)
+    stops, workers = _finish(problems, runs, passed, engine, placement)
     seconds = time.perf_counter() - began
     return [
         _result(problem, run.passes, keeper, stopped, seconds, origin, workers, rate)
@@ -150,6 +151,7 @@ def _finish(
     runs: Sequence[Lbfgs | Minibatch],
     passed: Callable[[Sequence[int]], None],
     engine: Engine | None,
+    placement: Placement,
 ) -> tuple[list[str], dict[str, Any]]:
     """Carry the runs to their ends, by workers where there is an engine; return why each stopped, and their record."""
     if isinstance(runs[0], Minibatch):
@@ -158,7 +160,7 @@ def _finish(
     objectives = [problem.objective for problem in problems]
     if engine is None:
         return minimize(objectives, solvers, passed), {}
-    with closing(SharedPasses(engine, objectives)) as passes:
+    with closing(SharedPasses(engine, objectives, placement)) as passes:
         return minimize(objectives, solvers, passed, passes), passes.record()
 
 

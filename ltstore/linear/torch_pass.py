@@ -12,7 +12,6 @@ them to bf16.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -23,7 +22,7 @@ import torch
 from ltstore.errors import DataError
 from ltstore.kernels.combine import combine_rows, scatter_rows
 from ltstore.linear.device_rows import DeviceRows
-from ltstore.linear.objective import Evaluation, HeadSums, Objective, Point, evaluations_of, non_finite
+from ltstore.linear.objective import HeadSums, HeadTotals, PassSums, Totals, non_finite
 from ltstore.stream import Block, CombinedRows, TrainingStream
 from ltstore.types import FloatArray, IntArray
 
@@ -69,23 +68,21 @@ class TorchEvaluator:
             return "not read yet"
         return "kept on the device" if self._rows.kept else "copied to the device every pass"
 
-    def __call__(self, objectives: Sequence[Objective], points: Sequence[Point]) -> list[Evaluation]:
-        """Do what `ltstore.linear.objective.evaluate_together` says."""
-        started = time.perf_counter()
+    def __call__(self, stream: TrainingStream, sums: PassSums) -> float:
+        """Do what `ltstore.linear.objective.PassSums.add_stream` says."""
         with self._setting():
-            sums = _TorchSums(objectives, points, self)
-            stream = objectives[0].stream
+            here = _TorchSums(sums.heads, sums.weights, self)
             combined = stream.combined(sums.n_columns)
             rows = self._rows_of(stream, real_only=combined is not None)
             waited = -rows.waited
             own = combined is not None and stream.real_cached  # then the real rows are the first atoms
             if not own:
-                for block in rows.blocks(sums.part):
-                    sums.add(*block)
+                for block in rows.blocks(here.part):
+                    here.add(*block)
             if combined is not None:
-                sums.add_combined(combined, rows, self._synthetic_of(combined), own=own)
-            found = sums.finish(stream)
-        return evaluations_of(*found, started=started, data_seconds=waited + rows.waited)
+                here.add_combined(combined, rows, self._synthetic_of(combined), own=own)
+            sums.add_totals(here.totals(stream))
+        return waited + rows.waited
 
     def product(self, a: Any, b: Any) -> Any:
         """Return the float32 matrix product; both factors are first rounded to the dtype of the rows."""
@@ -133,12 +130,12 @@ class TorchEvaluator:
 
 
 class _TorchSums:
-    """What a pass adds up, for one or several objectives at a point each.
+    """What a pass adds up on the device.
 
     Parameters
     ----------
-    objectives, points
-        As of `ltstore.linear.objective.PassSums`.
+    heads, weights
+        Of the `ltstore.linear.objective.PassSums` that gets the totals.
     place : TorchEvaluator
 
     Notes
@@ -146,10 +143,8 @@ class _TorchSums:
     Memory on the device: 16 K C D bytes, and the logits of a part, at most 32 MiB (or those of 256 rows).
     """
 
-    def __init__(self, objectives: Sequence[Objective], points: Sequence[Point], place: TorchEvaluator) -> None:
-        heads = [HeadSums(one, *point) for one, point in zip(objectives, points, strict=True)]
+    def __init__(self, heads: Sequence[HeadSums], weights: FloatArray, place: TorchEvaluator) -> None:
         starts = np.cumsum([0, *(head.n_classes for head in heads)]).tolist()
-        weights = np.concatenate([head.weight.astype(np.float32) for head in heads])
         self._place = place
         self._heads = [_TorchHead(head, start, place) for head, start in zip(heads, starts, strict=False)]
         self._weights = place.tensor(weights).to(place.dtype)
@@ -197,18 +192,16 @@ class _TorchSums:
             at += len(X)
         self._grad_weight += self._place.product(gradient[at:].T, vectors)
 
-    def finish(self, stream: TrainingStream) -> tuple[list[HeadSums], Any, Any]:
-        """Return the sums on the host: of the heads, and the gradients of weight and bias.
+    def totals(self, stream: TrainingStream) -> Totals:
+        """Return the sums on the host.
 
         Raises
         ------
         DataError
             A loss is not finite.
         """
-        for head in self._heads:
-            head.finish(stream)
-        heads = [head.sums for head in self._heads]
-        return heads, self._grad_weight.cpu().numpy(), self._grad_bias.cpu().numpy()
+        heads = tuple(head.totals(stream) for head in self._heads)
+        return Totals(self._grad_weight.cpu().numpy(), self._grad_bias.cpu().numpy(), heads)
 
     def _softmax(self, logits: Any, labels: Any, weights: Any) -> None:
         """Add each head's loss; the logits become the gradient with respect to them."""
@@ -262,15 +255,14 @@ class _TorchHead:
                 1, dtype=torch.float64
             )
 
-    def finish(self, stream: TrainingStream) -> None:
-        """Give the sums to the host; DataError where the loss is not finite."""
-        sums = self.sums
-        sums.loss, sums.total = float(self._loss), float(self._total)
-        if not np.isfinite(sums.loss):
-            raise DataError(_reason(stream, sums))
-        if self._upstream is not None:
-            sums.upstream = self._upstream.cpu().numpy()
-            sums.class_mass = self._class_mass.cpu().numpy()
+    def totals(self, stream: TrainingStream) -> HeadTotals:
+        """Return the sums on the host; DataError where the loss is not finite."""
+        loss, total = float(self._loss), float(self._total)
+        if not np.isfinite(loss):
+            raise DataError(_reason(stream, self.sums))
+        if self._upstream is None:
+            return HeadTotals(loss, total, None, None)
+        return HeadTotals(loss, total, self._upstream.cpu().numpy(), self._class_mass.cpu().numpy())
 
     def _losses(self, logits: Any, labels: Any, weights: Any) -> Any:
         """Return the summed loss, a number or a tensor of one float64."""

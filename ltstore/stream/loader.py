@@ -112,7 +112,7 @@ class TrainingStream:
             *plan_synthetic(part.last, self._block_rows, first=part.first),
         )
         row_bytes = 4 * self._rows.n_features
-        n_real = int(np.count_nonzero(labels[part.start : part.stop] != UNLABELLED))
+        self._n_given = n_real = int(np.count_nonzero(labels[part.start : part.stop] != UNLABELLED))
         self._real_cached = row_bytes * n_real <= self._cache_bytes
         self._cached = row_bytes * (n_real + part.n_synthetic) <= self._cache_bytes
         self._largest = min(self._block_rows, max(part.stop - part.start, part.n_synthetic))
@@ -179,6 +179,10 @@ class TrainingStream:
     def n_samples(self) -> int:
         """All rows of a pass."""
         return self._n_real + self.n_synthetic
+
+    def n_given(self, *, real_only: bool = False) -> int:
+        """Return how many rows the blocks give; those of a part are its own."""
+        return self._n_given + (0 if real_only else self._part.n_synthetic)
 
     @property
     def n_classes(self) -> int:

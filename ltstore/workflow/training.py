@@ -15,9 +15,9 @@ from ltstore.errors import ConfigError, StoreExistsError
 from ltstore.linear import Checkpointing, TrainSettings
 from ltstore.linear.checkpoint import remove_checkpoint
 from ltstore.linear.closed_form import CLOSED_FORMS
+from ltstore.linear.device import check_shareable
 from ltstore.linear.model import check_replaceable
 from ltstore.linear.progress import OnPass, no_record
-from ltstore.linear.shared_passes import check_shareable
 from ltstore.storage import Place
 from ltstore.store import Store
 from ltstore.types import Progress, no_progress

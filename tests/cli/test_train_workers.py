@@ -107,7 +107,7 @@ def test_ray_on_the_command_line(shell: Shell, digits: Path, tmp_path: Path, alo
         (("--workers", "0"), 2, "positive number"),
         (("--workers", "two"), 2, "positive number"),
         (("--workers", "2", "--solver", "sgd"), 1, "cannot be shared among workers"),
-        (("--workers", "2", "--precision", "bf16"), 1, "leave these or the workers out"),
+        (("--workers", "2", "--precision", "bf16"), 1, "use engine processes or ray"),
         (("--engine", "ray", "--address", "127.0.0.1:1"), 1, "ray"),
         (("--engine", "clouds"), 1, "engine must be one of local, processes, ray, found 'clouds'"),
         (("--address", "auto"), 1, "an address is that of a Ray cluster, and the engine is local"),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from ltstore.errors import BackendUnavailableError, ConfigError, DataError
 from ltstore.kernels import resolve_backend
-from ltstore.kernels.dispatch import load_backend
 from ltstore.linear import TrainSettings, train_grid, train_linear
 from ltstore.linear import device as device_module
 from ltstore.linear.device import Placement, resolve_device
@@ -83,9 +83,8 @@ def evaluators(request):
 
 def problems(stream, moments, settings, evaluator, backend="auto"):
     """The problem of torch and that of NumPy."""
-    placed = Problem(stream, settings, moments, placement=Placement("cpu", "float32", "", evaluator))
-    if backend == "reference":
-        placed.objective.kernel = load_backend("reference")
+    of_backend = replace(settings, backend=backend)
+    placed = Problem(stream, of_backend, moments, placement=Placement("cpu", "float32", "", evaluator))
     return placed, Problem(stream, settings, moments, placement=Placement("cpu", "float32", ""))
 
 
@@ -195,10 +194,12 @@ def test_training_ends_at_the_same_head():
     def trained(evaluator, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(
-                "ltstore.linear.problem.resolve_device",
+                "ltstore.linear.together.resolve_device",
                 lambda *_: Placement("cpu", "float32", "", evaluator),
             )
-            return train_linear(stream, settings, moments).model
+            model = train_linear(stream, settings, moments).model
+        assert ("device_rows" in model.record["settings"]) == (evaluator is not None)
+        return model
 
     with pytest.MonkeyPatch.context() as monkeypatch:
         a, b = trained(TorchEvaluator("cpu"), monkeypatch), trained(None, monkeypatch)

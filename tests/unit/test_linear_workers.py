@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from ltstore.engine import Engine, LocalEngine
-from ltstore.errors import ConfigError, DataError, PlanMismatchError
+from ltstore.errors import BackendUnavailableError, ConfigError, DataError, PlanMismatchError
 from ltstore.linear import Checkpointing, TrainResult, TrainSettings, train_grid, train_linear
+from ltstore.linear.device import Placement, resolve_workers_device, worker_evaluator
 from ltstore.linear.objective import Evaluation, evaluate_together
 from ltstore.linear.problem import Problem
 from ltstore.linear.shared_passes import SharedPasses
@@ -27,6 +28,7 @@ from support.samplers import ready
 COUNTS = (70, 33, 12, 4, 1)
 C, D = len(COUNTS), 7
 SETTINGS = TrainSettings(tolerance=1e-6)
+ON_CPU = Placement("cpu", "float32", "")
 
 
 def made(counts=COUNTS, *, seed=0, ordered=False, unlabelled=6, rows_type=ArrayRows) -> Any:
@@ -63,7 +65,7 @@ def compare(stream: TrainingStream, moments: Any, settings: TrainSettings, engin
     ]
     objectives = [problem.objective for problem in problems]
     rng = np.random.default_rng(1)
-    with closing(SharedPasses(engine, objectives)) as passes:
+    with closing(SharedPasses(engine, objectives, ON_CPU)) as passes:
         for chosen in ([0, 1, 2], [0, 2], [1]):
             points = [(rng.normal(size=(n_classes, D)), rng.normal(size=n_classes)) for _ in chosen]
             some = [objectives[number] for number in chosen]
@@ -250,6 +252,89 @@ def test_a_run_goes_on_from_its_checkpoint_and_only_with_as_many_workers(tmp_pat
     expected = trained(made(), LocalEngine(2))
     np.testing.assert_array_equal(found.model.weight, expected.model.weight)
     assert found.n_passes == expected.n_passes
+
+
+@pytest.mark.parametrize("sampler", [None, "smote"])
+def test_processes_make_passes_in_bf16_as_one_process_does(sampler: str | None) -> None:
+    settings = TrainSettings(precision="bf16", tolerance=0, max_passes=6)
+    with LocalEngine(2, "processes") as engine:
+        found = trained(made(), engine, settings, sampler=sampler)
+    expected, plain = (trained(made(), None, one, sampler=sampler) for one in (settings, SETTINGS))
+    values = [[done.value for done in one.history[:3]] for one in (found, expected, plain)]
+    assert values[0] == pytest.approx(values[1], rel=1e-2)  # sums over fewer rows are rounded otherwise
+    assert values[0] != pytest.approx(values[2], rel=1e-5)
+    record = found.model.record["settings"]
+    assert record["precision"] == "bf16"
+    assert record["device_rows"] == "kept on the device"
+
+
+class Workers:
+    """What an engine says of its workers."""
+
+    def __init__(
+        self, *, has_gpus: bool = False, own_processes: bool = True, shares_memory: bool = True
+    ) -> None:
+        self.n_workers = 2
+        self.has_gpus, self.own_processes, self.shares_memory = has_gpus, own_processes, shares_memory
+
+
+def gpus(monkeypatch: pytest.MonkeyPatch, n: int) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: n > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: n)
+    monkeypatch.setattr("ltstore.linear.device.find_spec", lambda _: object())
+
+
+class TestWhereWorkersMakeTheirPasses:
+    @pytest.mark.parametrize(
+        ("settings", "workers", "device"),
+        [
+            ({}, {}, "cpu"),
+            ({}, {"has_gpus": True}, "cuda"),
+            ({"device": "cpu"}, {"has_gpus": True}, "cpu"),
+            ({"backend": "numba"}, {"has_gpus": True}, "cpu"),
+            ({"precision": "bf16"}, {}, "cpu"),
+            ({"precision": "bf16"}, {"has_gpus": True, "shares_memory": False}, "cuda"),
+            ({"device": "cuda"}, {}, "cuda"),
+            ({"precision": "tf32"}, {"has_gpus": True}, "cuda"),
+        ],
+    )
+    def test_is_what_was_asked_for_or_their_own_gpu(
+        self, monkeypatch: pytest.MonkeyPatch, settings: Any, workers: Any, device: str
+    ) -> None:
+        gpus(monkeypatch, 2)
+        placement = resolve_workers_device(TrainSettings(**settings), Workers(**workers))  # type: ignore[arg-type]
+        assert placement.device == device
+        assert placement.evaluator is None
+        assert placement.precision == settings.get("precision", "float32")
+
+    def test_a_worker_takes_one_of_those_it_sees(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        placement = Placement("cuda", "bf16", "")
+        for n, expected in ((1, ["cuda:0"] * 3), (2, ["cuda:0", "cuda:1", "cuda:0"])):
+            gpus(monkeypatch, n)
+            assert [str(worker_evaluator(placement, number).device) for number in range(3)] == expected
+        gpus(monkeypatch, 0)
+        with pytest.raises(BackendUnavailableError, match="a GPU for each worker"):
+            worker_evaluator(placement, 0)
+        assert worker_evaluator(ON_CPU, 0) is None
+
+    @pytest.mark.parametrize(
+        ("settings", "workers", "error", "says"),
+        [
+            ({"device": "cuda:1"}, {}, ConfigError, "say cuda"),
+            ({"device": "cuda"}, {"own_processes": False}, ConfigError, "use engine processes"),
+            ({"precision": "bf16"}, {"own_processes": False}, ConfigError, "use engine processes"),
+            ({"device": "cuda"}, {"shares_memory": False}, BackendUnavailableError, "does the cluster"),
+            ({"device": "cuda"}, {}, BackendUnavailableError, "GPUs for workers was asked for"),
+        ],
+    )
+    def test_is_refused(
+        self, monkeypatch: pytest.MonkeyPatch, settings: Any, workers: Any, error: type[Exception], says: str
+    ) -> None:
+        gpus(monkeypatch, 0)
+        with pytest.raises(error, match=says):
+            resolve_workers_device(TrainSettings(**settings), Workers(**workers))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("solver", ["sgd", "adam"])

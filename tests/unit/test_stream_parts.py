@@ -58,6 +58,8 @@ def test_parts_are_the_whole(n_parts: int, cache_bytes: int) -> None:
     np.testing.assert_array_equal(sorted_rows(parts), sorted_rows([whole]))  # from the cache
     sizes = [sum(len(X) for X, _, _ in one.real_blocks()) for one in parts]
     assert max(sizes) - min(sizes) <= 1
+    assert sizes == [one.n_given(real_only=True) for one in parts]
+    assert [sum(len(X) for X, _, _ in one) for one in parts] == [one.n_given() for one in parts]
     assert {one.n_samples for one in parts} == {whole.n_samples}
     for one in parts:
         np.testing.assert_array_equal(one.class_shares, whole.class_shares)
