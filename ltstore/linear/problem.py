@@ -91,6 +91,7 @@ class Problem:
             class_weights=class_weights(settings.class_weights, counts, beta),
             form=form,
             evaluator=self.placement.evaluator,
+            class_means=moments.means if _tell_all(moments, stream) else None,
         )
 
     def start(self) -> Vector:
@@ -245,6 +246,11 @@ def _implicit_term(moments: Moments, strength: float) -> ImplicitTerm | None:
     lending = Lending.none(len(moments.counts))
     nu = NeighborGaussSettings().nu
     return ImplicitTerm(borrowed_covariance(moments, lending, nu=nu, donor_share=0.0), float(strength))
+
+
+def _tell_all(moments: Moments, stream: TrainingStream) -> bool:
+    """Return whether the class means are those of all rows of a pass, each of which counts once."""
+    return stream.row_weights is None and np.array_equal(moments.counts, stream.class_counts)
 
 
 def _check_fit(stream: TrainingStream, moments: Moments) -> None:

@@ -32,6 +32,7 @@ class PassRecord:
         Of the pass, and the part of it that was spent waiting for rows. A pass shared by several heads counts whole
         for each.
     rows_per_second : float
+        0 where the class moments told the first pass's sums, and no row was read.
     holdout_accuracy, holdout_balanced : float
         Accuracy on the holdout at a point that was kept, and its mean over classes; NaN without holdout.
     share_of_peak : float
@@ -69,5 +70,5 @@ class PassRecord:
     @classmethod
     def of(cls, found: Evaluation, n_rows: int) -> PassRecord:
         """Return the record of a pass over `n_rows` rows, not yet kept."""
-        rate = n_rows / max(found.seconds, 1e-9)
+        rate = n_rows * found.from_rows / max(found.seconds, 1e-9)
         return cls(found.value, found.loss, NAN, found.seconds, found.data_seconds, rate)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from ltstore.engine import Crew, Engine
 from ltstore.linear.device import Evaluator, Placement, worker_evaluator
-from ltstore.linear.objective import Evaluation, Objective, PassSums, Point, Totals
+from ltstore.linear.objective import Evaluation, Objective, PassSums, Point, Totals, without_rows
 from ltstore.linear.problem import said_of_synthesis
 from ltstore.stream import TrainingStream
 
@@ -71,6 +71,8 @@ class SharedPasses:
 
     def __call__(self, objectives: Sequence[Objective], points: Sequence[Point]) -> list[Evaluation]:
         """Make a pass; the time waited for rows is the mean of the workers'."""
+        if (known := without_rows(objectives, points)) is not None:
+            return known
         started = time.perf_counter()
         numbers = [next(i for i, own in enumerate(self._objectives) if own is one) for one in objectives]
         sums, waited = PassSums(objectives, points), 0.0

@@ -81,7 +81,7 @@ def train_together(
     def passed(served: Sequence[int] = (0,)) -> None:
         for which in served:
             last = runs[which].passes[-1]
-            share = flops * len(served) / max(last.seconds, 1e-9) / rate
+            share = flops * len(served) / max(last.seconds, 1e-9) / rate * (last.rows_per_second > 0)
             runs[which].passes[-1] = replace(last, share_of_peak=share)
         done = runs[served[0]].passes
         if saved is not None and saved.due(len(done)):
@@ -201,7 +201,7 @@ def _result(
         len(passes),
         seconds,
         stopped,
-        stream.n_samples * len(passes) / spent,
+        sum(done.rows_per_second * done.seconds for done in passes) / spent,
         kept_pass,
         score,
         sum(done.data_seconds for done in passes) / spent,
