@@ -39,6 +39,8 @@ Part = tuple[int, IntArray]
 class FaissIndex:
     """A FAISS index over a fixed set of rows, as `ltstore.types.NeighborIndex`. Made by `build_index`.
 
+    Threads may search it at once on the CPU, not on a GPU.
+
     Attributes
     ----------
     plan : IndexPlan
@@ -345,8 +347,8 @@ def _order(parts: Sequence[Part]) -> IntArray | None:
     return np.concatenate([*order, [-1]]).astype(np.int64)
 
 
-def new_index(plan: IndexPlan, n_features: int, metric: str, device: str) -> Any:
-    """Return an empty FAISS index of a plan on a device."""
+def new_index(plan: IndexPlan, n_features: int, metric: str) -> Any:
+    """Return an empty FAISS index of a plan, on the CPU."""
     space = _FAISS.METRIC_L2 if metric == "l2" else _FAISS.METRIC_INNER_PRODUCT
     index = _FAISS.index_factory(n_features, plan.factory, space)
     if plan.kind == "hnsw":
@@ -355,12 +357,12 @@ def new_index(plan: IndexPlan, n_features: int, metric: str, device: str) -> Any
         clustering.niter = _TRAINING_ROUNDS
         clustering.min_points_per_centroid = 1  # or FAISS prints a warning
         clustering.max_points_per_centroid = TRAINING_ROWS
-    return to_device(index, device)
+    return index
 
 
-def read_index(file: Path, device: str) -> Any:
-    """Return the FAISS index in a file, whose bytes the caller has checked, on a device."""
-    return to_device(_FAISS.read_index(str(file)), device)
+def read_index(file: Path) -> Any:
+    """Return the FAISS index in a file, whose bytes the caller has checked, on the CPU."""
+    return _FAISS.read_index(str(file))
 
 
 def resolve_device(device: str, reasons: dict[str, str]) -> str:
@@ -381,11 +383,34 @@ def resolve_device(device: str, reasons: dict[str, str]) -> str:
     return f"cuda:{int(number or 0)}"
 
 
+def place_index(index: Any, asked: str, resolved: str, reasons: dict[str, str]) -> tuple[Any, str]:
+    """Return an index on the resolved device and the device; on the CPU where "auto" was asked and FAISS cannot."""
+    try:
+        return to_device(index, resolved), resolved
+    except BackendUnavailableError as err:
+        if asked != "auto":
+            raise
+        reasons["device"] = str(err)
+        return index, "cpu"
+
+
 def to_device(index: Any, device: str) -> Any:
-    """Move an index to a device; a thread has one set of resources on each GPU."""
+    """Move an index to a device; a thread has one set of resources on each GPU.
+
+    Raises
+    ------
+    BackendUnavailableError
+        FAISS has no such index on GPUs (not every length of product codes), or it does not fit there.
+    """
     if device == "cpu":
         return index
     resources = _own.__dict__.setdefault("resources", {})
     if device not in resources:
         resources[device] = _FAISS.StandardGpuResources()
-    return _FAISS.index_cpu_to_gpu(resources[device], int(device.partition(":")[2]), index)
+    try:
+        return _FAISS.index_cpu_to_gpu(resources[device], int(device.partition(":")[2]), index)
+    except RuntimeError as err:
+        why = str(err).strip().splitlines()[-1]
+        raise BackendUnavailableError(
+            f"FAISS cannot hold the index on {device}: {why}; use device cpu"
+        ) from err
