@@ -201,8 +201,8 @@ class ArrayRows:
     def take(self, positions: IntArray, out: FloatArray | None = None) -> FloatArray:
         """Return a copy of the rows at `positions`, in `out` if given."""
         if out is None:
-            return self._X[positions]
-        np.copyto(out, self._X[positions])
+            return self._X.take(positions, axis=0)
+        np.copyto(out, self._X.take(positions, axis=0))
         return out
 
     def select(self, positions: IntArray) -> ArrayRows:

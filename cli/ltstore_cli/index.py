@@ -44,7 +44,8 @@ def index(
     """
     from ltstore.workflow import build_store_index, select
 
-    with _render.progress("index", select(store, split, subset).rows.n_samples) as progress:
+    n_steps = select(store, split, subset).rows.n_samples * (1 if graph is None else 2)
+    with _render.progress("index", n_steps) as progress:
         result = build_store_index(
             store,
             split=split,

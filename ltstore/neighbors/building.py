@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ltstore.errors import ConfigError, IndexStaleError
-from ltstore.neighbors.faiss_index import TRAINING_ROWS, FaissIndex, new_index, resolve_device
+from ltstore.neighbors.faiss_index import TRAINING_ROWS, FaissIndex, new_index, place_index, resolve_device
 from ltstore.neighbors.kinds import plan_index
 from ltstore.neighbors.metric import validate_metric
 from ltstore.neighbors.recall import HeldOut, Judge, exact_report, hold_out
@@ -73,7 +73,7 @@ def build_index(
     ConfigError
         Unknown kind, metric or device, numbers out of range, or a kind that the device has not.
     BackendUnavailableError
-        A GPU was asked for by name and FAISS sees none.
+        A GPU was asked for by name, and FAISS sees none or has no such index there.
     StoreWriteError
         The checkpoint cannot be written.
 
@@ -100,9 +100,10 @@ def build_index(
             raise ConfigError("FAISS has no hnsw index on GPUs: use device cpu or kind ivf")
         resolved, reasons["device"] = "cpu", "FAISS has no hnsw index on GPUs"
     reasons["kind"] = plan.reason
+    empty, resolved = place_index(new_index(plan, rows.n_features, metric), device, resolved, reasons)
     held = hold_out(rows, n_queries if plan.effort else 0, seed=seed)
     index = FaissIndex(
-        new_index(plan, rows.n_features, metric, resolved),
+        empty,
         rows,
         plan=plan,
         metric=metric,

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ltstore.neighbors.metric import (
-    has_unit_norm,
-    resolve_positions,
-    unit_queries,
-    validate_metric,
-    validate_queries,
-)
+from ltstore.neighbors.metric import has_unit_norm, ready_queries, resolve_positions, validate_metric
 from ltstore.types import BoolArray, DoubleArray, FloatArray, IntArray, Rows
 
 _BLOCK_ROWS = 4096
@@ -82,7 +76,7 @@ class ExactIndex:
         DataError, ConfigError
             Queries, k or `among` do not fit.
         """
-        queries = unit_queries(validate_queries(X, k, exclude, self._rows.n_features), self._metric)
+        queries = ready_queries(X, k, exclude, self._rows.n_features, self._metric)
         positions = resolve_positions(among, self.row_ids)
         ids = np.full((len(queries), k), -1, np.int64)
         scores = np.full((len(queries), k), -np.inf, np.float32)

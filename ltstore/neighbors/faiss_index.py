@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from ltstore.errors import BackendUnavailableError, ConfigError
 from ltstore.neighbors.exact import ExactIndex
 from ltstore.neighbors.kinds import IndexPlan
-from ltstore.neighbors.metric import resolve_positions, unit_queries, validate_queries
+from ltstore.neighbors.metric import has_unit_norm, ready_queries, resolve_positions, unit_rows
 from ltstore.neighbors.recall import RecallReport
 from ltstore.rows import normalize_rows
 from ltstore.types import BoolArray, EncoderIdentity, FloatArray, IntArray, Rows
@@ -27,7 +27,7 @@ _LEAST_TRAINING_ROWS = 512  # more than the 256 centroids of a product quantiser
 _LINK_EFFORT = 100
 _RESTRICTED_EFFORT = 4  # classes that are left out were in the nearest lists
 _GPU_MAX = 2048  # neighbours, and lists probed
-_REFINED_BYTES = 1 << 24
+_REFINED_BYTES = 1 << 19  # stays in the cache of one core
 _JUDGED_ROWS = 1000
 _FAISS: Any = faiss  # its stubs know neither keyword arguments nor return types
 _own = threading.local()
@@ -38,6 +38,8 @@ Part = tuple[int, IntArray]
 
 class FaissIndex:
     """A FAISS index over a fixed set of rows, as `ltstore.types.NeighborIndex`. Made by `build_index`.
+
+    Threads may search it at once on the CPU, not on a GPU.
 
     Attributes
     ----------
@@ -89,6 +91,7 @@ class FaissIndex:
         self.rows_digest = rows_digest
         self.n_features = int(index.d)
         self._on_cpu = index if device == "cpu" else None
+        self._n_added = int(index.ntotal)
         self._order = _order(parts)
 
     @property
@@ -114,7 +117,7 @@ class FaissIndex:
     @property
     def n_added(self) -> int:
         """Rows in it so far: fewer than N only while it is built."""
-        return int(self._index.ntotal)
+        return self._n_added
 
     def search(
         self,
@@ -160,7 +163,7 @@ class FaissIndex:
         neighbours than it was tuned for effort rises by the root of the ratio. A query that finds fewer rows than there
         are is asked again exactly.
         """
-        queries = validate_queries(X, k, exclude, self.n_features)
+        queries = ready_queries(X, k, exclude, self.n_features, self._metric)
         positions = resolve_positions(among, self.row_ids)
         n_rows = self.n_added if positions is None else len(positions)
         if positions is not None and (n_rows <= NARROW_ROWS or self.kind == "hnsw"):
@@ -168,10 +171,11 @@ class FaissIndex:
         fetch = min(k + (exclude is not None), n_rows)
         if not fetch or not len(queries):
             return _none(len(queries), k)
-        near, found = self._find(unit_queries(queries, self._metric), fetch, positions)
+        near, found = self._find(queries, fetch, positions)
         found_ids = self.row_ids[found]
-        whole = fetch == k and found.min() >= 0
-        if whole and exclude is None and not (near[:, 1:] == near[:, :-1]).any():
+        whole = fetch == k and exclude is None and min(found[:, -1].tolist()) >= 0
+        # Plain Python: quicker than NumPy for one query, and nothing beside the search of thousands.
+        if whole and all(len(set(row)) == k for row in near.tolist()):
             return found_ids, near
         worse = np.where(found < 0, np.inf, near if self._metric == "l2" else -near)
         if exclude is not None:
@@ -192,7 +196,7 @@ class FaissIndex:
         self, queries: FloatArray, k: int, exclude: IntArray | None, positions: IntArray | None
     ) -> tuple[IntArray, FloatArray]:
         if positions is None and self.n_added < self.n_samples:
-            positions = self._positions(np.arange(self.n_added))
+            positions = np.arange(self.n_added) if self._order is None else self._order[: self.n_added]
         among = None if positions is None else self.row_ids[positions]
         return ExactIndex(self._rows, self._metric).search(queries, k, exclude=exclude, among=among)
 
@@ -215,40 +219,51 @@ class FaissIndex:
             params = _search_parameters(self.kind, width)
         else:
             params = _search_parameters.__wrapped__(self.kind, width, selector)
-        distances, found = (self._index if fits_gpu else self._cpu()).search(queries, wanted, params=params)
-        found = self._positions(found)
+        distances, found = _asked(self._index if fits_gpu else self._cpu(), queries, wanted, params)
+        if self._order is not None:
+            found = self._order[found]
         return (distances, found) if "refine" not in self.parameters else self._refined(queries, found, fetch)
 
     def _refined(self, queries: FloatArray, found: IntArray, fetch: int) -> tuple[FloatArray, IntArray]:
         """Return the nearest `fetch` of the candidates by the rows themselves."""
-        distances, ids = np.empty((len(queries), fetch), np.float32), np.empty((len(queries), fetch), np.int64)
-        step = max(1, _REFINED_BYTES // (4 * self.n_features * found.shape[1]))
-        for start in range(0, len(queries), step):
+        n, width = found.shape
+        near = np.empty((n, width), np.float32)
+        short = min(found[:, -1].tolist()) < 0
+        positions = np.maximum(found, 0) if short else found
+        step = max(1, _REFINED_BYTES // (4 * self.n_features * width))
+        for start in range(0, n, step):
             some = slice(start, start + step)
-            candidates = unit_queries(self._rows.take(np.maximum(found[some], 0).ravel()), self._metric)
-            candidates = candidates.reshape(*found[some].shape, self.n_features)
+            candidates = self._rows.take(positions[some].ravel())
+            if not self._rows_are_unit:
+                candidates = unit_rows(candidates, self._metric)
+            candidates = candidates.reshape(-1, width, self.n_features)
             if self._metric == "l2":
                 candidates -= queries[some, None]
-                worse = np.einsum("qcd,qcd->qc", candidates, candidates)
+                np.vecdot(candidates, candidates, out=near[some])
             else:
-                worse = -np.matmul(candidates, queries[some, :, None])[:, :, 0]
-            worse[found[some] < 0] = np.inf
-            best = np.argsort(worse, axis=1)[:, :fetch]
-            ids[some] = np.take_along_axis(found[some], best, axis=1)
-            worse = np.take_along_axis(worse, best, axis=1)
-            distances[some] = worse if self._metric == "l2" else -worse
-        return distances, ids
+                np.vecdot(candidates, queries[some, None], out=near[some])
+        worse = near if self._metric == "l2" else -near
+        if short:
+            worse[found < 0] = np.inf
+        best = worse.argsort(axis=1)[:, :fetch]
+        best += width * np.arange(n)[:, None]
+        return near.take(best), found.take(best)
 
-    def _positions(self, found: IntArray) -> IntArray:
-        """Turn FAISS's numbers, which are in the order of adding, into positions in the rows."""
-        if self._order is None:
-            return found
-        return np.where(found < 0, -1, self._order[found])
+    @cached_property
+    def _rows_are_unit(self) -> bool:
+        """Whether the rows come scaled to float32, going by some of them: where they were stored so it is coarser."""
+        return self._rows.normalized and has_unit_norm(
+            np.square(self._some_rows(), dtype=np.float64).sum(axis=1)
+        )
+
+    def _some_rows(self) -> FloatArray:
+        some = np.linspace(0, self.n_samples - 1, min(_JUDGED_ROWS, self.n_samples)).astype(np.int64)
+        return self._rows.take(some)
 
     def _bitmap(self, positions: IntArray) -> Any:
         allowed = np.zeros(self.n_samples, np.bool_)
         allowed[positions] = True
-        return np.packbits(allowed if self._order is None else allowed[self._order], bitorder="little")
+        return np.packbits(allowed if self._order is None else allowed[self._order[:-1]], bitorder="little")
 
     def _cpu(self) -> Any:
         if self._on_cpu is None:
@@ -259,11 +274,12 @@ class FaissIndex:
         """Put the next rows in; `X` is modified where the metric is "cosine"."""
         self._index.add(normalize_rows(X) if self._metric == "cosine" else X)
         self._on_cpu = self._index if self.device == "cpu" else None
+        self._n_added = int(self._index.ntotal)
 
     def train(self, X: FloatArray) -> None:
         """Learn lists and codes from a sample of rows; a no-op where there is nothing to learn."""
         if not self._index.is_trained and len(X):
-            unit = unit_queries(X, self._metric)
+            unit = unit_rows(X, self._metric)
             self._index.train(np.resize(unit, (max(len(unit), _LEAST_TRAINING_ROWS), unit.shape[1])))
 
     def write(self, file: Path) -> None:
@@ -274,8 +290,7 @@ class FaissIndex:
         """Return |row - its code| as a share of |row|, means over some rows; 0 where rows are kept as they are."""
         if "refine" not in self.plan.effort or not self.n_added:
             return 0.0
-        some = np.linspace(0, self.n_samples - 1, min(_JUDGED_ROWS, self.n_samples)).astype(np.int64)
-        unit = unit_queries(self._rows.take(some), self._metric)
+        unit = unit_rows(self._some_rows(), self._metric)
         coded = self._cpu().sa_decode(self._cpu().sa_encode(unit))
         lengths = np.linalg.norm(unit, axis=1).mean()
         return float(np.linalg.norm(unit - coded, axis=1).mean() / lengths) if lengths else 0.0
@@ -284,6 +299,7 @@ class FaissIndex:
         """Go on with another FAISS index of the same plan, which has the first of the rows."""
         self._index = index
         self._on_cpu = index if self.device == "cpu" else None
+        self._n_added = int(index.ntotal)
 
     def over(self, rows: Rows, held: IntArray) -> FaissIndex:
         """Return the same index for more rows, which begin with these; they are still to be added, `held` last."""
@@ -313,23 +329,34 @@ def _search_parameters(kind: str, width: int, selector: Any = None) -> Any:
     return _FAISS.SearchParametersIVF(nprobe=width, **only)
 
 
+def _asked(index: Any, queries: FloatArray, k: int, params: Any) -> tuple[FloatArray, IntArray]:
+    """Return what `index.search` does, less its checks and its look at the dimension: some microseconds a query."""
+    distances, found = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
+    pointer = _FAISS.swig_ptr
+    index.search_c(len(queries), pointer(queries), k, pointer(distances), pointer(found), params)
+    return distances, found
+
+
 def _none(n: int, k: int) -> tuple[IntArray, FloatArray]:
     return np.full((n, k), -1, np.int64), np.full((n, k), np.nan, np.float32)
 
 
 def _order(parts: Sequence[Part]) -> IntArray | None:
-    """Return the position in the rows of each row in the order of adding, None where they are the same."""
+    """Return the position in the rows of each number of FAISS's, which are in the order of adding, and -1 of its -1.
+
+    None where they are the same.
+    """
     if not any(len(held) for _, held in parts):
         return None
     order, start = [], 0
     for stop, held in parts:
         order += [np.delete(np.arange(start, stop), held - start), held]
         start = stop
-    return np.concatenate(order).astype(np.int64)
+    return np.concatenate([*order, [-1]]).astype(np.int64)
 
 
-def new_index(plan: IndexPlan, n_features: int, metric: str, device: str) -> Any:
-    """Return an empty FAISS index of a plan on a device."""
+def new_index(plan: IndexPlan, n_features: int, metric: str) -> Any:
+    """Return an empty FAISS index of a plan, on the CPU."""
     space = _FAISS.METRIC_L2 if metric == "l2" else _FAISS.METRIC_INNER_PRODUCT
     index = _FAISS.index_factory(n_features, plan.factory, space)
     if plan.kind == "hnsw":
@@ -338,12 +365,12 @@ def new_index(plan: IndexPlan, n_features: int, metric: str, device: str) -> Any
         clustering.niter = _TRAINING_ROUNDS
         clustering.min_points_per_centroid = 1  # or FAISS prints a warning
         clustering.max_points_per_centroid = TRAINING_ROWS
-    return to_device(index, device)
+    return index
 
 
-def read_index(file: Path, device: str) -> Any:
-    """Return the FAISS index in a file, whose bytes the caller has checked, on a device."""
-    return to_device(_FAISS.read_index(str(file)), device)
+def read_index(file: Path) -> Any:
+    """Return the FAISS index in a file, whose bytes the caller has checked, on the CPU."""
+    return _FAISS.read_index(str(file))
 
 
 def resolve_device(device: str, reasons: dict[str, str]) -> str:
@@ -364,11 +391,34 @@ def resolve_device(device: str, reasons: dict[str, str]) -> str:
     return f"cuda:{int(number or 0)}"
 
 
+def place_index(index: Any, asked: str, resolved: str, reasons: dict[str, str]) -> tuple[Any, str]:
+    """Return an index on the resolved device and the device; on the CPU where "auto" was asked and FAISS cannot."""
+    try:
+        return to_device(index, resolved), resolved
+    except BackendUnavailableError as err:
+        if asked != "auto":
+            raise
+        reasons["device"] = str(err)
+        return index, "cpu"
+
+
 def to_device(index: Any, device: str) -> Any:
-    """Move an index to a device; a thread has one set of resources on each GPU."""
+    """Move an index to a device; a thread has one set of resources on each GPU.
+
+    Raises
+    ------
+    BackendUnavailableError
+        FAISS has no such index on GPUs (not every length of product codes), or it does not fit there.
+    """
     if device == "cpu":
         return index
     resources = _own.__dict__.setdefault("resources", {})
     if device not in resources:
         resources[device] = _FAISS.StandardGpuResources()
-    return _FAISS.index_cpu_to_gpu(resources[device], int(device.partition(":")[2]), index)
+    try:
+        return _FAISS.index_cpu_to_gpu(resources[device], int(device.partition(":")[2]), index)
+    except RuntimeError as err:
+        why = str(err).strip().splitlines()[-1]
+        raise BackendUnavailableError(
+            f"FAISS cannot hold the index on {device}: {why}; use device cpu"
+        ) from err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import numpy as np
@@ -11,6 +12,7 @@ from ltstore.rows import normalize_rows
 from ltstore.types import BoolArray, DoubleArray, FloatArray, IntArray, NeighborIndex
 
 _UNIT = 2.5e-7
+_UNIT_QUERY = 1e-6  # its squared norm is added up in float32
 METRICS = ("cosine", "inner_product", "l2")
 
 
@@ -34,26 +36,31 @@ def validate_metric(metric: str) -> None:
         raise ConfigError(f"unknown metric {metric!r}; known: {', '.join(METRICS)}")
 
 
-def validate_queries(X: FloatArray, k: int, exclude: IntArray | None, n_features: int) -> FloatArray:
-    """Return the queries as C-contiguous float32, or raise DataError or ConfigError."""
+def ready_queries(X: FloatArray, k: int, exclude: IntArray | None, n_features: int, metric: str) -> FloatArray:
+    """Return the queries as C-contiguous float32, of unit norm for "cosine", or raise DataError or ConfigError."""
     queries = np.ascontiguousarray(X, np.float32)
     if queries.ndim != 2 or queries.shape[1] != n_features:
         raise DataError(f"queries must have shape (n, {n_features}), found {queries.shape}")
-    if not np.isfinite(queries).all():
-        bad = int(np.flatnonzero(~np.isfinite(queries).all(axis=1))[0])
-        raise DataError(f"query {bad} has NaN or Inf")
     if k < 1:
         raise ConfigError(f"k must be at least 1, found {k}")
     if exclude is not None and np.shape(exclude) != (len(queries),):
         raise DataError(f"exclude must hold one row id for each of {len(queries)} queries: {np.shape(exclude)}")
-    return queries
+    if metric == "cosine" and _are_unit(queries):
+        return queries  # and so finite
+    if not math.isfinite(np.vdot(queries, queries)) and not np.isfinite(queries).all():
+        bad = int(np.flatnonzero(~np.isfinite(queries).all(axis=1))[0])
+        raise DataError(f"query {bad} has NaN or Inf")
+    return normalize_rows(queries.copy()) if metric == "cosine" else queries
 
 
-def unit_queries(queries: FloatArray, metric: str) -> FloatArray:
-    """Return unit-norm rows for "cosine", copies unless they have it already; the queries themselves otherwise."""
-    if metric != "cosine" or has_unit_norm(np.einsum("ij,ij->i", queries, queries, dtype=np.float64)):
-        return queries
-    return normalize_rows(queries.copy())
+def unit_rows(X: FloatArray, metric: str) -> FloatArray:
+    """Return unit-norm rows for "cosine", copies unless they have it already; the rows themselves otherwise."""
+    return X if metric != "cosine" or _are_unit(X) else normalize_rows(X.copy())
+
+
+def _are_unit(X: FloatArray) -> bool:
+    # Plain Python: quicker than NumPy for one query, and nothing beside the search of thousands.
+    return all(abs(square - 1) <= _UNIT_QUERY for square in np.vecdot(X, X).tolist())
 
 
 def has_unit_norm(squares: DoubleArray) -> bool:

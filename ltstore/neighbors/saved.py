@@ -20,7 +20,7 @@ from ltstore.errors import (
     LtstoreError,
     StoreFormatError,
 )
-from ltstore.neighbors.faiss_index import FaissIndex, read_index, resolve_device
+from ltstore.neighbors.faiss_index import FaissIndex, place_index, read_index, resolve_device, to_device
 from ltstore.neighbors.kinds import KINDS, IndexPlan
 from ltstore.neighbors.recall import RecallReport
 from ltstore.types import Rows
@@ -136,8 +136,9 @@ def load_index(directory: Path, *, rows: Rows, device: str = "auto") -> FaissInd
     try:
         plan = _plan_of(record["plan"])
         resolved = resolve_device("cpu" if plan.kind == "hnsw" and device == "auto" else device, reasons)
+        placed, resolved = place_index(_checked(directory, record), device, resolved, reasons)
         index = FaissIndex(
-            _checked(directory, record, resolved),
+            placed,
             rows,
             plan=plan,
             metric=record["metric"],
@@ -170,7 +171,7 @@ def load_partial(directory: Path, index: FaissIndex) -> bool:
         if different:
             logger.info("the unfinished index at %s is of other %s", directory, ", ".join(different))
             return False
-        index.take_over(_checked(directory, record, index.device))
+        index.take_over(to_device(_checked(directory, record), index.device))
     except (IndexNotFoundError, StoreFormatError) as err:
         logger.info("no unfinished index is gone on with: %s", err)
         return False
@@ -215,7 +216,7 @@ def _plan_of(data: Mapping[str, Any]) -> IndexPlan:
     return plan
 
 
-def _checked(directory: Path, record: Mapping[str, Any], device: str) -> Any:
+def _checked(directory: Path, record: Mapping[str, Any]) -> Any:
     file = directory / INDEX_FILE
     try:
         found = _file_digest(file)
@@ -225,7 +226,7 @@ def _checked(directory: Path, record: Mapping[str, Any], device: str) -> Any:
         raise ChecksumMismatchError(
             f"{file} has sha256 {found}, its record says {record['sha256']}: build the index again"
         )
-    return read_index(file, device)
+    return read_index(file)
 
 
 def _file_digest(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -101,7 +102,8 @@ def build_store_index(
     split, subset, kind, metric, device, recall, memory_bytes
         See `ltstore.neighbors.build_index`.
     graph : int, optional
-        Write the graph of so many nearest rows of every row too, see `ltstore.neighbors.write_graph`.
+        Write the graph of so many nearest rows of every row too, see `ltstore.neighbors.write_graph`. One of this index
+        is kept; a run that was killed goes on.
     force : bool
         Build anew whatever there is.
 
@@ -109,7 +111,7 @@ def build_store_index(
     ------
     StoreNotFoundError, ConfigError, StoreWriteError
     """
-    from ltstore.neighbors import build_index, save_index, write_graph  # loads faiss
+    from ltstore.neighbors import build_index, read_record, save_index, write_graph  # loads faiss
 
     selection = select(store, split, subset)
     started = time.perf_counter()
@@ -129,19 +131,21 @@ def build_store_index(
             checkpoint=unfinished,
             progress=progress,
         )
-    if done != "kept":
+    if done == "kept":
+        progress(selection.rows.n_samples, {})
+    else:
         settings = {"kind": index.kind, "metric": metric, "parameters": index.parameters, "asked": asked}
         save_index(index, path, record("index", settings=settings, made_from=selection.made_from))
         remove_directory(unfinished)
     if graph is not None:
-        made_from = {**selection.made_from, "index": index.kind}
-        write_graph(
-            index,
-            selection.rows,
-            graph,
-            path / "graph",
-            record("graph", settings={"k": graph, "metric": metric}, made_from=made_from),
-        )
+        root = selection.store.artefact_location("indexes").path.parent
+        check_no_link(root, path / "graph")
+        check_no_link(root, path / "building-graph")
+        made_from = {**selection.made_from, "index": read_record(path)["sha256"]}
+        asked_for = {"k": graph, "kind": index.kind, "metric": metric, "parameters": index.parameters}
+        made = record("graph", settings=asked_for, made_from=made_from)
+        if not _is_there(path / "graph" / "record.json", made):
+            write_graph(index, selection.rows, graph, path / "graph", made, progress=progress)
     return IndexResult(
         path=str(path),
         done=done,
@@ -157,6 +161,15 @@ def build_store_index(
         seconds=time.perf_counter() - started,
         graph=None if graph is None else str(path / "graph"),
     )
+
+
+def _is_there(path: Path, made: Mapping[str, Any]) -> bool:
+    """Whether the artefact with its record at `path` is of the same settings and origin as the one to be made."""
+    try:
+        there = json.loads(path.read_bytes())
+        return all(there[name] == made[name] for name in ("kind", "settings", "made_from"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _index_there(

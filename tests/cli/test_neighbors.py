@@ -103,6 +103,30 @@ def test_graph(shell: Shell, digits: Path) -> None:
     expected, _ = select(digits).index().search(rows.read(40, 50), 3, exclude=rows.row_ids[40:50])
     np.testing.assert_array_equal(ids[40:50], expected)
     assert len(ids) == rows.n_samples
+    written = Path(result["graph"]) / "record.json"
+    before = written.stat().st_mtime_ns
+    assert shell.ok("index", digits, "--graph", "3", "--json").json["done"] == "kept"
+    assert written.stat().st_mtime_ns == before
+    for options in (
+        ["--graph", "4"],
+        ["--graph", "4", "--kind", "ivf"],
+        ["--graph", "4", "--kind", "ivf", "--recall", "1"],
+    ):
+        shell.ok("index", digits, *options)
+        made = json.loads(written.read_text())
+        assert made["settings"]["k"] == 4
+        assert made["settings"]["parameters"] == select(digits).index().parameters
+    assert np.load(written.with_name("neighbor_ids.npy")).shape == (rows.n_samples, 4)
+
+
+def test_a_graph_is_not_written_through_a_link(shell: Shell, digits: Path, tmp_path: Path) -> None:
+    index = Path(shell.ok("index", digits, "--json").json["path"])
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("graph", "building-graph"):
+        (index / name).symlink_to(tmp_path / "elsewhere")
+        assert "symbolic link" in shell("index", digits, "--graph", "3").err
+        (index / name).unlink()
+    assert not list((tmp_path / "elsewhere").iterdir())
 
 
 def test_memory_and_bad_words(shell: Shell, digits: Path) -> None:

@@ -164,11 +164,9 @@ def test_a_gpu_index_never_sees_a_selector(monkeypatch: pytest.MonkeyPatch) -> N
     index, seen, copies = copy(built), [], []
 
     class OnGpu:
-        def search(self, X: FloatArray, k: int, **options: Any) -> Any:
-            seen.append(options["params"].sel)
-            return built._index.search(X, k, **options)
-
-        ntotal = built.n_added
+        def search_c(self, *words: Any) -> None:
+            seen.append(words[-1].sel)
+            built._index.search_c(*words)
 
     def to_cpu(index: Any) -> Any:
         copies.append(index)
