@@ -205,7 +205,9 @@ class Encoder(Protocol):
     """A frozen network from preprocessed images to embeddings.
 
     It may also have `batch_size_hint`, an int, and `least_side`, an int or None: sides at which JPEGs that are larger
-    may be decoded, as `ltstore.sources.decode_image` says.
+    may be decoded, as `ltstore.sources.decode_image` says. One that gives several kinds of features side by side has
+    `parts`, their identities in the order of the columns; `identity` is then that of all of them together, and
+    `ltstore.encode.ingest` writes each into a store of its own.
     """
 
     @property

@@ -274,6 +274,7 @@ def ingest_summary(report: IngestReport, store: str, split: str, encoder: Encode
     kept = report.n_rows - report.n_encoded
     items: list[tuple[str, Any]] = [
         ("store", f"{store}, split {split}"),
+        *(("beside it", f"{each.store}, failed {_failures(each.failures)}") for each in report.beside),
         ("encoder", f"{encoder.spec} on {encoder.device}, {encoder.identity.n_features} features"),
         (
             "rows",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -48,7 +48,11 @@ def ingest(
     ] = None,
     features: Annotated[
         str | None,
-        typer.Option(help="projected or penultimate. Default: those of the store, or else projected."),
+        typer.Option(
+            help="projected, penultimate (before the projection; open_clip only), or both of one pass: with "
+            "projected,penultimate the second kind goes into STORE-penultimate. Default: those of the store, or else "
+            "projected."
+        ),
     ] = None,
     encoder_config: EncoderConfig = None,
     encoder_option: EncoderOptions = None,
@@ -101,7 +105,7 @@ def ingest(
     from ltstore.sources import open_source, read_class_names, read_indices, source_record
     from ltstore.storage import is_url
     from ltstore.store import is_store, open_store
-    from ltstore.workflow.encoders import recorded_spec, reopen_encoder
+    from ltstore.workflow.encoders import place_beside, recorded_spec, reopen_encoder
 
     batch, n_workers = number_or_auto(batch_size, "--batch-size"), number_or_auto(workers, "--workers")
     options = parse_encoder_options(encoder_option)
@@ -115,17 +119,20 @@ def ingest(
         if class_names is not None and tuple(class_names) != existing.class_names:
             raise ConfigError(f"--classes {classes} differs from the classes of {store}: leave it out")
         class_names = existing.class_names
+    where: dict[str, Any] = {
+        "split": split,
+        "format": source_format,
+        "root": root,
+        "path_column": path_column,
+        "label_column": label_column,
+        "limit": limit,
+    }
     with _render.progress("open", None, "files") as progress:
         images = open_source(
             source,
-            split=split,
-            format=source_format,
-            root=root,
-            path_column=path_column,
-            label_column=label_column,
+            **where,
             class_names=class_names,
             indices=None if indices is None else read_indices(indices),
-            limit=limit,
             cache=None if is_url(store) else f"{Path(store)}.tars",
             progress=progress,
         )
@@ -136,12 +143,13 @@ def ingest(
             encoder, device=device, features=features or "projected", options=options, config=encoder_config
         )
     elif existing is not None:
-        if features not in (None, existing.encoder.features):
-            raise ConfigError(
-                f"--features {features} differs from those of {store}: {existing.encoder.features}"
-            )
         used = reopen_encoder(
-            existing.encoder, recorded_spec(existing), device=device, options=options, config=encoder_config
+            existing.encoder,
+            recorded_spec(existing),
+            device=device,
+            features=features,
+            options=options,
+            config=encoder_config,
         )
     elif source == "digits":
         used = open_encoder(
@@ -163,6 +171,7 @@ def ingest(
             used,
             store,
             split,
+            beside=[place_beside(store, kind) for kind in (features or "").split(",")[1:]],
             batch_size=batch,
             n_workers=n_workers if crew is None else "auto",
             dtype=dtype,
@@ -171,16 +180,7 @@ def ingest(
             order=order,
             seed=seed,
             engine=crew,
-            source_record=source_record(
-                source,
-                split=split,
-                format=source_format,
-                root=root,
-                path_column=path_column,
-                label_column=label_column,
-                indices=indices,
-                limit=limit,
-            ),
+            source_record=source_record(source, **where, indices=indices),
             progress=progress,
             on_failed=on_failed,
         )

@@ -6,7 +6,8 @@ onnxruntime are imported by their own module, when an encoder is opened.
 """
 
 from ltstore.encode.encoders import open_encoder
-from ltstore.encode.ingest import IngestReport, ingest
+from ltstore.encode.ingest import ingest
+from ltstore.encode.ingest_report import IngestReport
 from ltstore.encode.pipeline import EncodedBatch, iter_encoded
 from ltstore.encode.pixels import NativePixels, PixelEncoder
 from ltstore.encode.usage import Usage, usage_of

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ltstore.encode.options import check_keys
+from ltstore.encode.options import check_keys, split_features
 from ltstore.errors import ConfigError
 from ltstore.types import Encoder, ImageSource
 
@@ -32,7 +32,7 @@ def open_encoder(
     device : str
         "auto", "cpu", "cuda", "cuda:1"; for open_clip and timm also "cuda:0,cuda:1" or "all": a replica on each GPU.
     features : str
-        "projected" or "penultimate" (open_clip only).
+        "projected" or "penultimate" (open_clip only), or both, "projected,penultimate": see `OpenClipEncoder`.
     options : mapping, optional
         Settings of the family: for onnx those of `OnnxSettings` and "n_threads", for open_clip and timm "seed" and
         "compiled" (torch.compile); and for all "decoding", "fast" or "full" (`ltstore.encode.decoding`): fast unless
@@ -58,10 +58,8 @@ def open_encoder(
         )
     if config is not None and family != "onnx":
         raise ConfigError(f"a settings file is for onnx encoders only, found {config} with {spec}")
-    if features == "penultimate" and family != "open_clip":
+    if "penultimate" in split_features(features) and family != "open_clip":
         raise ConfigError(f"features penultimate is for open_clip encoders only, found it with {spec}")
-    if features not in ("projected", "penultimate"):
-        raise ConfigError(f"features must be projected or penultimate, found {features!r}")
     if family == "pixels":
         from ltstore.encode.pixels import pixel_encoder
 

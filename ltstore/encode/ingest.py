@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from typing import Any
 
 from ltstore.cores import check_positive, resolve_n_workers
+from ltstore.encode.ingest_report import IngestReport
 from ltstore.encode.pipeline import STAGES, resolve_batch_size
 from ltstore.encode.pixels import NativePixels
-from ltstore.encode.shards import EncodedShard, encoded_shards
-from ltstore.encode.usage import Usage, usage_of
+from ltstore.encode.shards import EncodedShard, encoded_shards, lacking, parts_of
+from ltstore.encode.usage import usage_of
 from ltstore.encode.workers import write_shared
 from ltstore.engine import Engine
 from ltstore.errors import ConfigError, PlanMismatchError
@@ -24,70 +26,13 @@ from ltstore.store.format import DTYPES, RESERVED_NAMES, validate_name
 from ltstore.types import Encoder, ImageSource, Progress, no_progress
 
 
-@dataclass(frozen=True, kw_only=True)
-class IngestReport:
-    """What an ingest did.
-
-    Attributes
-    ----------
-    store, split : str
-    encoder, device : str
-        Encoder spec and where it ran.
-    first_row : int
-        Row id of the first row of the source: 0, or where rows were appended the rows there were before.
-    n_rows, n_failed : int
-        Of the source; failed rows have no embedding.
-    failures : dict of str to int
-        Failed rows by status name.
-    n_shards, resumed_shards : int
-        Shards of the split, and those of them that an earlier run had written.
-    n_encoded : int
-        Rows that this run went through.
-    seconds, images_per_second : float
-        Wall time of this run, and n_encoded by it.
-    shares : dict of str to float
-        Of the working time of all threads, the share of "read", "decode" (with preprocessing), "encode", "write".
-    usage : Usage or None
-        How busy workers, encoder and writer were, and what limited the run; None where it was too short to tell.
-    batch_size, n_workers : int
-        As resolved; `n_workers` are the threads that decode, of each worker where there is an engine.
-    reasons : dict of str to str
-        Why "batch_size" and "n_workers" are what they are.
-    engine : dict
-        Kind and size of the engine, and "restarts", how many of its workers were lost; empty without one.
-    """
-
-    store: str
-    split: str
-    encoder: str
-    device: str
-    first_row: int
-    n_rows: int
-    n_failed: int
-    failures: dict[str, int]
-    n_shards: int
-    resumed_shards: int
-    n_encoded: int
-    seconds: float
-    images_per_second: float
-    shares: dict[str, float]
-    usage: Usage | None
-    batch_size: int
-    n_workers: int
-    reasons: dict[str, str]
-    engine: dict[str, Any]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a plain dict."""
-        return asdict(self)
-
-
 def ingest(
     source: ImageSource,
     encoder: Encoder,
     store_path: Place,
     split: str,
     *,
+    beside: Sequence[Place] = (),
     batch_size: int | str = "auto",
     n_workers: int | str = "auto",
     dtype: str = "auto",
@@ -112,13 +57,17 @@ def ingest(
     store_path : path, URL or Location
         Created where there is nothing.
     split : str
+    beside : sequence of paths, URLs or Locations
+        Of an encoder that gives several kinds of features (its `parts`), stores of those after the first: each
+        gets a split of the same rows and shards. A shard is written to one store after another; what a stopped
+        run has left out of any is encoded again, and written there alone.
     batch_size, n_workers : int or "auto"
         As in `iter_encoded`. Batches never cross a shard, so a resumed run forms the same ones. With an engine,
         `n_workers` is of each worker, and "auto" one thread for each of its cores.
     dtype, rows_per_shard, append
         As in `ltstore.store.Store.begin_split`.
     class_names : sequence of str, optional
-        Classes of a new store; default the source's. An existing store must have these.
+        Classes of a new store; default the source's. An existing store must have these, and all stores the same.
     order : {"source", "shuffled"}
         Rows as the source has them, or in a random order that is kept with the split: see
         `ltstore.sources.ShuffledSource`. Keys lead back to the source in both.
@@ -137,6 +86,8 @@ def ingest(
 
     Raises
     ------
+    ConfigError
+        Not one store for each kind of features, or stores of different classes.
     EncoderMismatchError
         The store holds embeddings of another identity: names the differences.
     LabelError
@@ -153,8 +104,9 @@ def ingest(
 
     Notes
     -----
-    Memory: two shards of float32 rows, with "auto" at most 256 MiB each, and three batches of inputs; of a worker, one
-    shard. An error or Ctrl-C leaves whole shards; workers end the shards that they are at before.
+    Memory: two shards of float32 rows, with "auto" at most 256 MiB each (of the first kind of features), and three
+    batches of inputs; of a worker, one shard. An error or Ctrl-C leaves whole shards; workers end the shards that they
+    are at before.
     """
     began = time.perf_counter()
     # before anything is created
@@ -163,26 +115,32 @@ def ingest(
         check_positive(batch_size, "batch_size")
     _check_split(split, dtype)
     arranged = ordered(source, order, seed)
-    path = open_location(store_path)
-    existing = open_store(path) if is_store(path) else None
-    if existing is not None and class_names is not None and tuple(class_names) != existing.class_names:
-        raise ConfigError(f"class_names differ from the classes of {path}: leave them out, or use a new store")
+    places = [open_location(place) for place in (store_path, *beside)]
+    existing = [open_store(place) if is_store(place) else None for place in places]
+    names = _class_names(existing, class_names)
     check_present(source)
     if isinstance(encoder, NativePixels):
-        encoder = encoder.resolve(source, None if existing is None else existing.encoder)
-    names = (
-        existing.class_names if existing else tuple(source.class_names if class_names is None else class_names)
-    )
-    rows = relabelled(arranged, names)
-    store = open_or_create_store(path, encoder=encoder.identity, class_names=names)
-    if store.class_names != names:  # made by another process in this moment
-        rows = relabelled(arranged, store.class_names)
+        encoder = encoder.resolve(source, None if existing[0] is None else existing[0].encoder)
+    parts = parts_of(encoder)
+    if len(parts) != len(places):
+        kinds = ", ".join(part.features for part in parts)
+        raise ConfigError(f"{encoder.spec} gives features {kinds}: name a store for each, found {len(places)}")
+    for store, part in zip(existing, parts, strict=True):
+        if store is not None:
+            store.require_encoder(part)
+    stores = [
+        open_or_create_store(place, encoder=part, class_names=source.class_names if names is None else names)
+        for place, part in zip(places, parts, strict=True)
+    ]
+    _class_names(stores)  # another process may have made one in this moment
+    rows = relabelled(arranged, stores[0].class_names)
     shuffling: dict[str, Any] = {}
     if order != "source":
-        in_source_order = relabelled(source, store.class_names).digest
+        in_source_order = relabelled(source, stores[0].class_names).digest
         shuffling = {"order": order, "seed": seed, "source_order_digest": in_source_order}
     if append:
-        _check_order_there(store, split, rows.digest, shuffling)
+        for store in stores:
+            _check_order_there(store, split, rows.digest, shuffling)
     n_batch = resolve_batch_size(batch_size, encoder)
     timings: Counter[str] = Counter()
 
@@ -190,79 +148,91 @@ def ingest(
         timings.update(spent)
         progress(n_rows, {stage: spent[stage] for stage in STAGES if stage in spent})
 
-    with store.begin_split(
-        split,
-        n_rows=rows.n_samples,
-        source_digest=rows.digest,
-        dtype=dtype,
-        rows_per_shard=rows_per_shard,
-        settings={
-            "encoder_spec": encoder.spec,
-            **shuffling,
-            **({} if source_record is None else {"source": dict(source_record)}),
-        },
-        append=append,
-    ) as writer:
-        pending = writer.pending
-        n_shards = writer.plan.n_shards
-        n_encoded = sum(stop - start for start, stop in map(writer.plan.shard_range, pending))
+    settings = {
+        "encoder_spec": encoder.spec,
+        **shuffling,
+        **({} if source_record is None else {"source": dict(source_record)}),
+    }
+    with ExitStack() as stack:
+        writers: list[SplitWriter] = []
+        for store in stores:
+            begun = store.begin_split(
+                split,
+                n_rows=rows.n_samples,
+                source_digest=rows.digest,
+                dtype=dtype,
+                rows_per_shard=writers[0].plan.rows_per_shard if writers else rows_per_shard,
+                settings=settings,
+                append=append,
+            )
+            writers.append(stack.enter_context(begun))
+        plan = writers[0].plan
+        resumed = [plan.n_shards - len(writer.pending) for writer in writers]
+        n_encoded = sum(stop - start for start, stop in map(plan.shard_range, lacking(writers)))
         done_by: dict[str, Any] = {}
         if engine is None:
-            _write_pending(rows, encoder, writer, n_batch, n_threads, note, on_failed)
+            _write_pending(rows, encoder, writers, n_batch, n_threads, note, on_failed)
         else:
-            done_by = write_shared(engine, rows, encoder, writer, n_batch, n_threads, note, on_failed)
-        written = writer.finish().generation_at(writer.location)
-    failures = written.failures()
+            done_by = write_shared(engine, rows, encoder, writers, n_batch, n_threads, note, on_failed)
+        written = [writer.finish().generation_at(writer.location) for writer in writers]
     wall, work = time.perf_counter() - began, sum(timings[stage] for stage in STAGES)
-    return IngestReport(
-        store=str(path),
-        split=split,
-        encoder=encoder.spec,
-        device=encoder.device,
-        first_row=written.first_row,
-        n_rows=rows.n_samples,
-        n_failed=sum(failures.values()),
-        failures=failures,
-        n_shards=n_shards,
-        resumed_shards=n_shards - len(pending),
-        n_encoded=n_encoded,
-        seconds=wall,
-        images_per_second=n_encoded / wall,
-        shares={stage: timings[stage] / work if work else 0.0 for stage in STAGES},
-        usage=usage_of(
-            {**timings, "store": timings["write"]}, encoder.identity.preprocessing.get("decoding", "full")
-        ),
-        batch_size=n_batch,
-        n_workers=n_threads,
-        reasons={
-            "batch_size": f"auto, for {encoder.spec.partition(':')[0]} on {encoder.device}"
-            if batch_size == "auto"
-            else "as asked",
-            "n_workers": "auto, one a core" if n_workers == "auto" else "as asked",
-        },
-        engine=done_by,
-    )
+    reports = [
+        IngestReport(
+            store=str(place),
+            split=split,
+            encoder=encoder.spec,
+            device=encoder.device,
+            first_row=each.first_row,
+            n_rows=rows.n_samples,
+            failures=(failures := each.failures()),
+            n_failed=sum(failures.values()),
+            n_shards=plan.n_shards,
+            resumed_shards=n_resumed,
+            n_encoded=n_encoded,
+            seconds=wall,
+            images_per_second=n_encoded / wall,
+            shares={stage: timings[stage] / work if work else 0.0 for stage in STAGES},
+            usage=usage_of(
+                {**timings, "store": timings["write"]}, encoder.identity.preprocessing.get("decoding", "full")
+            ),
+            batch_size=n_batch,
+            n_workers=n_threads,
+            reasons={
+                "batch_size": f"auto, for {encoder.spec.partition(':')[0]} on {encoder.device}"
+                if batch_size == "auto"
+                else "as asked",
+                "n_workers": "auto, one a core" if n_workers == "auto" else "as asked",
+            },
+            engine=done_by,
+        )
+        for place, each, n_resumed in zip(places, written, resumed, strict=True)
+    ]
+    return replace(reports[0], beside=tuple(reports[1:]))
 
 
 def _write_pending(
     source: ImageSource,
     encoder: Encoder,
-    writer: SplitWriter,
+    writers: Sequence[SplitWriter],
     batch_size: int,
     n_workers: int,
     note: Progress,
     on_failed: Callable[[int], None],
 ) -> None:
+    pending = lacking(writers)
+
     def write(shard: EncodedShard) -> float:
         began = time.perf_counter()
-        writer.write_shard(shard.number, **shard.columns(source))
+        columns = shard.columns(source)
+        for place in pending[shard.number]:
+            writers[place].write_shard(shard.number, **columns[place])
         return time.perf_counter() - began
 
     running: Future[float] | None = None
-    with ThreadPoolExecutor(1, thread_name_prefix="ltstore-write") as pool:
-        shards = encoded_shards(
-            source, encoder, writer.plan, writer.pending, batch_size, n_workers, note, on_failed
-        )
+    encoding = encoded_shards(
+        source, encoder, writers[0].plan, [*pending], batch_size, n_workers, note, on_failed
+    )
+    with ThreadPoolExecutor(1, thread_name_prefix="ltstore-write") as pool, closing(encoding) as shards:
         for shard in shards:
             if running is not None:
                 note(0, {"write": running.result()})
@@ -277,6 +247,20 @@ def _check_split(split: str, dtype: str) -> None:
         raise ConfigError(f"a split cannot be named {split!r}: the store keeps its artefacts there")
     if dtype not in ("auto", *DTYPES):
         raise ConfigError(f"dtype must be auto or one of {', '.join(DTYPES)}, found {dtype!r}")
+
+
+def _class_names(
+    stores: Iterable[Store | None], class_names: Sequence[str] | None = None
+) -> tuple[str, ...] | None:
+    """Return the one list of classes that is asked for and that stores have, None where nothing says any."""
+    there = {str(store.location): store.class_names for store in stores if store is not None}
+    found = {*there.values()} if class_names is None else {*there.values(), tuple(class_names)}
+    if len(found) > 1:
+        where = " and ".join(there)
+        if class_names is None:
+            raise ConfigError(f"{where} have different classes: use a new store beside the first one")
+        raise ConfigError(f"class_names differ from the classes of {where}: leave them out, or use a new store")
+    return next(iter(found), None)
 
 
 def _check_order_there(store: Store, split: str, digest: str, shuffling: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ltstore.encode.decoding import fast_step, least_side, recorded, without_ends
-from ltstore.encode.options import check_keys, nearest
+from ltstore.encode.options import check_keys, nearest, split_features
 from ltstore.encode.torch_tower import TorchTower, torch_devices
 from ltstore.encode.tower_encoder import TowerEncoder
 from ltstore.encode.weights import (
@@ -26,11 +26,10 @@ from ltstore.encode.weights import (
     weights_name,
 )
 from ltstore.errors import ConfigError, EncoderMismatchError, EncoderUnavailableError
-from ltstore.types import FloatArray
+from ltstore.types import EncoderIdentity, FloatArray
 
 _log = logging.getLogger(__name__)
 
-FEATURES = ("projected", "penultimate")
 _QUICKGELU = "-quickgelu"
 _SETTINGS = ("mean", "std", "interpolation", "resize_mode")
 """What a tag says of its preprocessing."""
@@ -51,7 +50,8 @@ class OpenClipEncoder(TowerEncoder):
         "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1", "cuda:0,cuda:1", "all".
     features : str
         "projected": ``encode_image``, the space shared with the text; "penultimate": what goes into that projection
-        (of a timm tower into its head). Neither is normalised.
+        (of a timm tower into its head). Neither is normalised. "projected,penultimate", in either order: both of one
+        pass, side by side; `parts` says which columns are which.
     seed : int
         Of plain "random" weights.
     decoding : str
@@ -86,8 +86,7 @@ class OpenClipEncoder(TowerEncoder):
         decoding: str = "fast",
         compiled: bool = False,
     ) -> None:
-        if features not in FEATURES:
-            raise ConfigError(f"features must be {' or '.join(FEATURES)}, found {features!r}")
+        kinds = split_features(features)
         open_clip = _open_clip()
         weights, seed = split_seed(weights, seed)
         tag, path = _resolve_weights(open_clip, architecture, weights)
@@ -98,10 +97,15 @@ class OpenClipEncoder(TowerEncoder):
         self._architecture = architecture
         preprocess, resize, mean, std = _split_transform(model, decoding)
         digest = state_digest(model.state_dict())
-        if features == "penultimate":
-            _remove_projection(torch, model.visual, architecture)
+        if "penultimate" in kinds:
+            projection = _remove_projection(torch, model.visual, architecture)
+        if len(kinds) > 1:
+            model.visual.removed_projection = (
+                projection  # a module of the network: it moves and is copied with it
+            )
+        forward = _encode_image if len(kinds) == 1 else _encoding_both(torch, kinds)
         super().__init__(
-            TorchTower(model, _encode_image, mean=mean, std=std, devices=devices, compiled=compiled),
+            TorchTower(model, forward, mean=mean, std=std, devices=devices, compiled=compiled),
             preprocess=preprocess,
             spec=f"open_clip:{architecture}/{spec_weights(weights, path, seed)}",
             least_side=least_side(int(np.max(resize["size"])), decoding),
@@ -114,6 +118,11 @@ class OpenClipEncoder(TowerEncoder):
                 "features": features,
             },
         )
+        whole, n_projected = self.identity, open_clip.get_model_config(architecture)["embed_dim"]
+        widths = {"projected": n_projected, "penultimate": whole.n_features - n_projected}
+        self.parts: tuple[EncoderIdentity, ...] = (whole,)
+        if len(kinds) > 1:
+            self.parts = tuple(replace(whole, features=kind, n_features=widths[kind]) for kind in kinds)
 
     @property
     def logit_scale(self) -> float:
@@ -126,7 +135,7 @@ class OpenClipEncoder(TowerEncoder):
         Raises
         ------
         ConfigError
-            The encoder gives penultimate features, which no text shares.
+            The encoder gives penultimate features, which no text shares, or both kinds.
         EncoderUnavailableError
             The tokenizer is on the Hugging Face hub, which is not there, and not in the cache.
         """
@@ -180,6 +189,17 @@ def open_clip_encoder(
 
 def _encode_image(model: Any, inputs: Any) -> Any:
     return model.encode_image(inputs, normalize=False)
+
+
+def _encoding_both(torch: Any, kinds: Sequence[str]) -> Callable[[Any, Any], Any]:
+    """Return what encodes images by a network without its projection, and projects them after that."""
+
+    def encode(model: Any, inputs: Any) -> Any:
+        before = _encode_image(model, inputs)
+        found = {"penultimate": before, "projected": model.visual.removed_projection(before)}
+        return torch.cat([found[kind] for kind in kinds], 1)
+
+    return encode
 
 
 def _open_clip() -> Any:
@@ -339,16 +359,21 @@ def _split_transform(
     return preprocess, record, tuple(map(float, normalize.mean)), tuple(map(float, normalize.std))
 
 
-def _remove_projection(torch: Any, visual: Any, architecture: str) -> None:
+def _remove_projection(torch: Any, visual: Any, architecture: str) -> Any:
+    """Take the projection out of an image tower and return it, a module."""
     if getattr(visual, "proj", None) is not None and hasattr(visual, "transformer"):
+        projection = torch.nn.Linear(*visual.proj.shape, bias=False, device="meta")
+        projection.weight = torch.nn.Parameter(visual.proj.T)
         visual.proj = None
     elif hasattr(visual, "trunk") and hasattr(visual, "head"):
-        visual.head = torch.nn.Identity()
+        projection, visual.head = visual.head, torch.nn.Identity()
     elif hasattr(visual, "attnpool"):
-        width = visual.attnpool.c_proj.in_features
+        projection = visual.attnpool.c_proj
+        width = projection.in_features
         identity = torch.nn.Linear(width, width)
         torch.nn.init.eye_(identity.weight)
         torch.nn.init.zeros_(identity.bias)
         visual.attnpool.c_proj = identity
     else:
         raise ConfigError(f"{architecture} has no projection to leave out: use features projected")
+    return projection

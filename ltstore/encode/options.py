@@ -7,6 +7,23 @@ from difflib import get_close_matches
 
 from ltstore.errors import ConfigError
 
+FEATURES = ("projected", "penultimate")
+
+
+def split_features(text: str) -> tuple[str, ...]:
+    """Return the kinds of features in "projected", "penultimate", or both of them in either order, "A,B".
+
+    Raises
+    ------
+    ConfigError
+        Anything else.
+    """
+    kinds = tuple(text.split(","))
+    if len(set(kinds)) < len(kinds) or not set(kinds) <= set(FEATURES):
+        both = ",".join(FEATURES)
+        raise ConfigError(f"features must be {', '.join(FEATURES)} or both of them ({both}), found {text!r}")
+    return kinds
+
 
 def nearest(name: str, names: Iterable[str]) -> str:
     """Return "did you mean a, b?" with the names closest to `name`, or "expected one of ..." where none is close."""

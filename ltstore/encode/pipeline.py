@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -120,10 +121,12 @@ def encoded_spans(
     """Yield one `EncodedBatch` for each of the spans, which need not be adjacent; see `iter_encoded`."""
     begin = getattr(encoder, "begin", None)
     running: deque[Callable[[], EncodedBatch]] = deque()
-    for (start, stop), rows in zip(spans, _prepared_spans(source, encoder, spans, n_workers), strict=True):
-        running.append(_begun(encoder, begin, start, stop, rows))
-        if len(running) > (begin is not None):  # one more is begun while the encoder works on one
-            yield _noted(running.popleft()(), progress)
+    # closed here and now: threads that the garbage collector had to join, in whatever thread it runs, may wait for ever
+    with closing(_prepared_spans(source, encoder, spans, n_workers)) as prepared:
+        for (start, stop), rows in zip(spans, prepared, strict=True):
+            running.append(_begun(encoder, begin, start, stop, rows))
+            if len(running) > (begin is not None):  # one more is begun while the encoder works on one
+                yield _noted(running.popleft()(), progress)
     while running:
         yield _noted(running.popleft()(), progress)
 
@@ -172,7 +175,7 @@ class _Prepared:
 
 def _prepared_spans(
     source: ImageSource, encoder: Encoder, spans: Sequence[tuple[int, int]], n_workers: int
-) -> Iterator[_Prepared]:
+) -> Generator[_Prepared, None, None]:
     prepare = partial(_prepare, source, encoder.preprocess, getattr(encoder, "least_side", None))
     longest = max((stop - start for start, stop in spans), default=1)
     piece_rows = max(1, min(_PIECE_ROWS, -(-longest // n_workers)))

@@ -4,26 +4,42 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
 
 from ltstore.encode.pipeline import EncodedBatch, batch_spans, encoded_spans
 from ltstore.sources import LabelledSource, none_there
-from ltstore.store import ShardPlan
-from ltstore.types import Encoder, ImageSource, Progress, RowStatus
+from ltstore.store import ShardPlan, SplitWriter
+from ltstore.types import Encoder, EncoderIdentity, ImageSource, Progress, RowStatus
 
 _MOST_MISSING_BY_CHANCE = 64
 """A last shard of fewer rows may lack them all without anything being wrong with the rest."""
 
 
-class EncodedShard:
-    """The rows of one shard, gathered batch by batch."""
+def parts_of(encoder: Encoder) -> tuple[EncoderIdentity, ...]:
+    """Return the identities of the kinds of features that an encoder gives: of most its own."""
+    return getattr(encoder, "parts", None) or (encoder.identity,)
 
-    def __init__(self, number: int, start: int, stop: int, n_features: int) -> None:
+
+def lacking(writers: Sequence[SplitWriter]) -> dict[int, tuple[int, ...]]:
+    """Return the shards that not all of these splits have, ascending, and the positions of those that lack each."""
+    pending = [frozenset(writer.pending) for writer in writers]
+    return {
+        number: tuple(place for place, numbers in enumerate(pending) if number in numbers)
+        for number in sorted(frozenset().union(*pending))
+    }
+
+
+class EncodedShard:
+    """The rows of one shard, gathered batch by batch; of every kind of features that the encoder gives."""
+
+    def __init__(self, number: int, start: int, stop: int, parts: Sequence[EncoderIdentity]) -> None:
         self.number, self.start, self.stop = number, start, stop
-        self.X = np.empty((stop - start, n_features), np.float32)
+        self._edges = [0, *accumulate(part.n_features for part in parts)]
+        self.X = np.empty((stop - start, self._edges[-1]), np.float32)
         self.status = np.empty(stop - start, np.uint8)
         self.errors: list[str | None] = []
         self.timings: Counter[str] = Counter()
@@ -35,16 +51,16 @@ class EncodedShard:
         self.errors += batch.errors
         self.timings.update(batch.seconds)
 
-    def columns(self, source: ImageSource) -> dict[str, Any]:
-        """Return what `ltstore.store.ShardWriter.write` takes."""
-        return {
-            "embeddings": self.X,
+    def columns(self, source: ImageSource) -> list[dict[str, Any]]:
+        """Return what `ltstore.store.ShardWriter.write` takes, for each kind of features."""
+        shared = {
             "labels": source.labels[self.start : self.stop],
             "status": self.status,
             "keys": [source.key(i) for i in range(self.start, self.stop)],
             "errors": self.errors,
             "timings": self.timings,
         }
+        return [{"embeddings": self.X[:, low:high], **shared} for low, high in pairwise(self._edges)]
 
 
 def encoded_shards(
@@ -56,7 +72,7 @@ def encoded_shards(
     n_workers: int,
     progress: Progress,
     on_failed: Callable[[int], None] = lambda n_rows: None,
-) -> Iterator[EncodedShard]:
+) -> Generator[EncodedShard, None, None]:
     """Yield shards of a plan, encoded; one stream of batches, so decoding runs on across shards.
 
     Progress hears of every batch, and with 0 rows of the seconds of a shard: "wall", and "threads", what those that
@@ -71,10 +87,10 @@ def encoded_shards(
     ranges = [(number, *plan.shard_range(number)) for number in numbers]
     spans = [span for _, start, stop in ranges for span in batch_spans(start, stop, batch_size)]
     batches = encoded_spans(source, encoder, spans, n_workers, progress)
-    began = time.perf_counter()
+    began, parts = time.perf_counter(), parts_of(encoder)
     try:
         for number, start, stop in ranges:
-            shard = EncodedShard(number, start, stop, encoder.identity.n_features)
+            shard = EncodedShard(number, start, stop, parts)
             for _ in batch_spans(start, stop, batch_size):
                 batch = next(batches)
                 shard.add(batch)

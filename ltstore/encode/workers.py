@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import pickle
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 from ltstore.encode.encoders import open_encoder
-from ltstore.encode.shards import encoded_shards
+from ltstore.encode.shards import encoded_shards, lacking
 from ltstore.engine import Engine
 from ltstore.errors import ConfigError, EncoderMismatchError
 from ltstore.store import ShardPlan, ShardWriter, SplitWriter
@@ -34,7 +34,7 @@ class _Sent:
     opened: Mapping[str, Any]
     pickled: bytes
     device: str
-    files: ShardWriter
+    files: tuple[ShardWriter, ...]
     plan: ShardPlan
     batch_size: int
     n_threads: int
@@ -52,13 +52,13 @@ def write_shared(
     engine: Engine,
     source: ImageSource,
     encoder: Encoder,
-    writer: SplitWriter,
+    writers: Sequence[SplitWriter],
     batch_size: int,
     n_threads: int,
     note: Progress,
     on_failed: Callable[[int], None],
 ) -> dict[str, Any]:
-    """Write the pending shards of a split by the workers of an engine; return what a report says of these.
+    """Write the pending shards of splits by the workers of an engine; return what a report says of these.
 
     An encoder of `open_encoder` is opened again by each worker, on a GPU of its own where the engine gives it one, and
     must be the same; another one is sent as it is.
@@ -72,7 +72,7 @@ def write_shared(
     WorkerLostError
         A worker was lost more often than it is replaced.
     """
-    pending = writer.pending
+    pending = lacking(writers)
     if not pending:
         return {**engine.describe(), "restarts": 0}
     opened = getattr(encoder, "opened", {})
@@ -86,14 +86,19 @@ def write_shared(
         opened=opened,
         pickled=pickled,
         device="cuda" if engine.has_gpus else encoder.device,
-        files=writer.shards,
-        plan=writer.plan,
+        files=tuple(writer.shards for writer in writers),
+        plan=writers[0].plan,
         batch_size=batch_size,
         n_threads=n_threads,
     )
-    with engine.start(_take_share, sent) as crew, closing(crew.iter_items(_write_shard, pending)) as written:
-        for commit, seconds in written:
-            writer.commit(commit)
+    with (
+        engine.start(_take_share, sent) as crew,
+        closing(crew.iter_items(_write_shard, pending.items())) as written,
+    ):
+        for commits, seconds in written:
+            for place, commit in commits:
+                writers[place].commit(commit)
+            commit = commits[0][1]
             note(commit.stop - commit.start, seconds)
             if n_failed := sum(commit.failures.values()):
                 on_failed(n_failed)
@@ -115,11 +120,14 @@ def _take_share(sent: _Sent, number: int, n_workers: int) -> _Share:
     return _Share(sent, encoder)
 
 
-def _write_shard(share: _Share, number: int) -> tuple[CommitRecord, dict[str, float]]:
-    sent = share.sent
+def _write_shard(
+    share: _Share, item: tuple[int, tuple[int, ...]]
+) -> tuple[list[tuple[int, CommitRecord]], dict[str, float]]:
+    sent, (number, places) = share.sent, item
     (shard,) = encoded_shards(
         sent.source, share.encoder, sent.plan, [number], sent.batch_size, sent.n_threads, no_progress
     )
     began = time.perf_counter()
-    commit = sent.files.write(number, **shard.columns(sent.source))
-    return commit, {**shard.timings, "write": time.perf_counter() - began}
+    columns = shard.columns(sent.source)
+    commits = [(place, sent.files[place].write(number, **columns[place])) for place in places]
+    return commits, {**shard.timings, "write": time.perf_counter() - began}

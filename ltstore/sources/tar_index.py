@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
@@ -34,6 +35,13 @@ _LARGEST_IMAGE_BYTES = 1 << 30
 _LARGEST_FIELD_BYTES = 1 << 20
 _HEADERS = b"ltstore"
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+_NUMBER = rb"[0-7]{6}(?:[0-7]\0| \0)"
+_PLAIN_HEADER = re.compile(
+    rb"(?P<name>.{100})(?:%b){3}(?P<size>[0-7]{11})[\0 ][0-7]{11}[\0 ](?P<sum>[0-7]{6}\0 )0.{100}"
+    rb"ustar(?:\x0000|  \0).{64}(?:\0{8}|%b){2}\0{167}" % (_NUMBER, _NUMBER),
+    re.DOTALL,
+)
+"""A file's header in ustar or GNU form, without a prefix of its name, its numbers as they are commonly written."""
 _DAMAGE = (tarfile.TarError, ValueError, IndexError, EOFError, OverflowError, RecursionError, UnicodeError)
 """What tarfile raises at headers that are none."""
 
@@ -67,7 +75,7 @@ def tar_index(
 
     Notes
     -----
-    About 30 us a member on one core, most of it tarfile's: two tars of 10,000 samples of three members in two seconds.
+    About 13 us a member on one core: two tars of 10,000 samples of three members in under a second.
     No image is read.
     """
     stamp = _stamp(path, label_field)
@@ -302,7 +310,10 @@ class BoundedFile:
 
 
 def iter_members(file: BoundedFile) -> Iterator[tarfile.TarInfo]:
-    """Yield the members of a tar; ReadError where it does not go on to an end mark."""
+    """Yield the members of a tar; ReadError where it does not go on to an end mark.
+
+    Headers of ordinary files are read here, in a quarter of tarfile's time, all others by tarfile.
+    """
     try:
         with tarfile.open(fileobj=file, mode="r:") as archive:  # type: ignore[call-overload]
             before = -1
@@ -312,6 +323,11 @@ def iter_members(file: BoundedFile) -> Iterator[tarfile.TarInfo]:
                 before = archive.offset
                 archive.members.clear()
                 yield member
+                # headers for all that follows would have to be applied
+                while not archive.pax_headers and (plain := _plain_member(file, archive)) is not None:
+                    blocks = -(-plain.size // tarfile.BLOCKSIZE)
+                    archive.offset = before = plain.offset_data + blocks * tarfile.BLOCKSIZE
+                    yield plain
             file.seek(archive.offset)
             mark = file.read(tarfile.BLOCKSIZE)
             if mark != tarfile.NUL * tarfile.BLOCKSIZE:
@@ -319,3 +335,17 @@ def iter_members(file: BoundedFile) -> Iterator[tarfile.TarInfo]:
                 raise ValueError(f"{what} at byte {archive.offset} of {file.size}")
     except _DAMAGE as err:
         raise tarfile.ReadError(str(err) or type(err).__name__) from err
+
+
+def _plain_member(file: BoundedFile, archive: tarfile.TarFile) -> tarfile.TarInfo | None:
+    """Return the member whose header comes next if it is an ordinary file's as nearly all are, None if it is not."""
+    file.seek(archive.offset)
+    header = file.read(tarfile.BLOCKSIZE)
+    found = _PLAIN_HEADER.fullmatch(header)
+    if found is None or sum(header) - sum(found["sum"]) + 8 * ord(" ") != int(found["sum"][:6], 8):
+        return None
+    name = found["name"].partition(tarfile.NUL)[0]
+    member = tarfile.TarInfo(name.decode(archive.encoding or "utf-8", archive.errors or "strict"))
+    member.size = int(found["size"], 8)
+    member.offset, member.offset_data = archive.offset, archive.offset + tarfile.BLOCKSIZE
+    return member

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ltstore.encode import open_encoder
+from ltstore.encode.shards import parts_of
 from ltstore.errors import ConfigError, EncoderMismatchError
 from ltstore.store import Store
 from ltstore.types import Encoder, EncoderIdentity
@@ -17,6 +18,7 @@ def reopen_encoder(
     spec: str,
     *,
     device: str = "auto",
+    features: str | None = None,
     options: Mapping[str, Any] | None = None,
     config: Path | str | None = None,
 ) -> Encoder:
@@ -28,6 +30,9 @@ def reopen_encoder(
         Of the store or model.
     spec : str
         As after --encoder, e.g. the one recorded at ingest.
+    features : str, optional
+        Those of the embeddings, the default, or several kinds of which these are the first: see
+        `ltstore.encode.open_encoder`.
     options, config
         Preprocessing, as in `ltstore.encode.open_encoder`; the recorded one where neither is given. The recorded
         decoding in any case, unless `options` name another.
@@ -35,7 +40,7 @@ def reopen_encoder(
     Raises
     ------
     ConfigError
-        There is no spec to make it from.
+        There is no spec to make it from, or the embeddings have other features.
     EncoderMismatchError
         What the spec makes gives other embeddings; names the differences.
     """
@@ -43,18 +48,29 @@ def reopen_encoder(
         raise ConfigError(
             "the encoder of these embeddings was not recorded (imported rows): give it by --encoder"
         )
+    wanted = features or identity.features
+    if wanted.split(",")[0] != identity.features:
+        raise ConfigError(f"features {wanted} differ from those of the embeddings, {identity.features}")
     given = dict(options or {})
     decoding = given.pop("decoding", identity.preprocessing.get("decoding", "full"))
     if not given and config is None and identity.encoder == "onnx":
         given = dict(identity.preprocessing)
     given["decoding"] = decoding
-    encoder = open_encoder(spec, device=device, features=identity.features, options=given, config=config)
-    if encoder.identity != identity:
-        differences = "; ".join(identity.differences(encoder.identity))
+    encoder = open_encoder(spec, device=device, features=wanted, options=given, config=config)
+    found = parts_of(encoder)[0]
+    if found != identity:
+        differences = "; ".join(identity.differences(found))
         raise EncoderMismatchError(
             f"encoder {spec!r} is not the one of the embeddings (theirs / its): {differences}"
         )
     return encoder
+
+
+def place_beside(store: str, features: str) -> str:
+    """Return where the features of another kind go: "birds.zarr" and "penultimate" give "birds-penultimate.zarr"."""
+    directory, slash, name = store.rstrip("/").rpartition("/")
+    path = PurePosixPath(name)
+    return f"{directory}{slash}{path.stem}-{features}{path.suffix}"
 
 
 def recorded_spec(store: Store) -> str:

@@ -80,8 +80,9 @@ def test_a_stopped_run_is_taken_up_and_ends_equal_to_one_that_was_not(
 ) -> None:
     source = array_source(3000, {2500: corrupt()})
     ingest(source, PixelEncoder(4, 4), tmp_path / "whole", "train", **SHARDS)
-    with pytest.raises(type(error)):
+    with pytest.raises(type(error)) as caught:
         ingest(source, StopAfter(15, error), tmp_path / "cut", "train", **SHARDS)
+    assert caught.tb
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("ltstore-")]
     counted: list[int] = []
     report = ingest(
@@ -105,8 +106,10 @@ def test_a_disk_that_fills_up_leaves_whole_shards(tmp_path: Path, monkeypatch: p
         write(self, shard, **columns)
 
     monkeypatch.setattr(SplitWriter, "write_shard", full)
-    with pytest.raises(StoreWriteError, match="No space left"):
+    with pytest.raises(StoreWriteError, match="No space left") as caught:
         ingest(source, PixelEncoder(4, 4), tmp_path / "s", "train", **SHARDS)
+    assert caught.tb  # which holds on to whatever the run had: threads have ended all the same
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ltstore-")]
     monkeypatch.setattr(SplitWriter, "write_shard", write)
     assert ingest(source, PixelEncoder(4, 4), tmp_path / "s", "train", **SHARDS).resumed_shards >= 1
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import tarfile
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from ltstore.errors import ImageError, LtstoreError, SourceError
 from ltstore.sources import TarSource
+from ltstore.sources.tar_index import BoundedFile, _plain_member, iter_members
 from ltstore.types import RowStatus
 from support.images import encoded, picture
 from support.shards import sample, write_shard
@@ -155,6 +158,66 @@ def test_any_flipped_byte_gives_rows_or_one_line(whole: Path) -> None:
         else:
             lines = [*states(source), *map(source.key, range(source.n_samples))]
         assert all(line.isprintable() for line in lines)
+
+
+def members_of(data: bytes) -> list[object]:
+    """What the members of a tar are, and how it breaks off."""
+    found: list[object] = []
+    try:
+        found.extend(
+            (each.name, each.size, each.offset, each.offset_data, each.type, each.issparse())
+            for each in iter_members(BoundedFile(io.BytesIO(data)))
+        )
+    except tarfile.ReadError as err:
+        found.append(str(err))
+    return found
+
+
+def made_tar(form: int) -> bytes:
+    """A tar of files, long, odd and empty names, directories, links, and headers for what follows them."""
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode="w", format=form, pax_headers={}) as archive:
+        for i, name in enumerate(
+            ["a.jpg", "d/b.cls", "é.jpg", "n" * 100, "p/" * 60 + "q.jpg", "d", "l", "a.jpg"]
+        ):
+            made = entry(name, {"d": tarfile.DIRTYPE, "l": tarfile.SYMTYPE}.get(name, tarfile.REGTYPE))
+            made.uid, made.mtime = 8**6 + i, 1_600_000_000
+            made.size = 700 * i if made.isreg() else 0
+            archive.addfile(made, io.BytesIO(bytes(made.size)))
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_headers_that_are_read_without_tarfile_say_what_it_says(
+    form: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng, whole = np.random.default_rng(form), made_tar(form)
+    cases = [whole, whole[:-512], whole[: 512 * 5 + 9], whole + whole]
+    cases.append(tarfile.TarInfo.create_pax_global_header({"path": "same"}) + whole)
+    headers = [each[2] for each in members_of(whole) if isinstance(each, tuple)]
+    letters = np.frombuffer(b"\0 0017/-ax\x80\xff", np.uint8)
+    for _ in range(1500):  # headers that are odd and, mostly, have the right sum all the same
+        hurt = bytearray(whole)
+        at = int(rng.choice(headers))
+        for where in rng.choice([rng.integers(0, 512), rng.integers(100, 160), 156], 1 + int(rng.integers(3))):
+            hurt[at + int(where)] = int(rng.choice(letters))
+        if rng.random() < 0.8:
+            hurt[at + 148 : at + 156] = b" " * 8
+            hurt[at + 148 : at + 156] = b"%06o\0 " % sum(hurt[at : at + 512])
+        cases.append(bytes(hurt))
+    calls = 0
+
+    def counting(*words: Any) -> Any:
+        nonlocal calls
+        found = _plain_member(*words)
+        calls += found is not None
+        return found
+
+    monkeypatch.setattr("ltstore.sources.tar_index._plain_member", counting)
+    quick = [*map(members_of, cases)]
+    assert calls > 1500
+    monkeypatch.setattr("ltstore.sources.tar_index._plain_member", lambda *_: None)
+    assert quick == [*map(members_of, cases)]
 
 
 def test_a_gigabyte_is_no_image(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from ltstore.encode import open_encoder
+from ltstore.encode.open_clip_model import _remove_projection
 from ltstore.errors import ConfigError, EncoderMismatchError, EncoderUnavailableError
 from support.images import picture
 
@@ -125,6 +126,55 @@ def test_penultimate_features_are_what_the_projection_gets(encoder: Any, model: 
     )
     with pytest.raises(ConfigError, match="text shares a space with projected features only"):
         before.encode_text(["a"])
+
+
+def test_both_kinds_of_features_come_of_one_pass_in_the_order_asked_for() -> None:
+    features = "penultimate,projected"
+    spec = f"open_clip:{ARCH}/random"
+    both = open_encoder(spec, device="cpu", features=features)
+    batch = np.stack([both.preprocess(picture(i, 300, 240)) for i in range(2)])
+    start, X = 0, both.encode(batch)
+    for part, kind in zip(both.parts, features.split(","), strict=True):  # type: ignore[attr-defined]
+        alone = open_encoder(spec, device="cpu", features=kind)
+        assert part == alone.identity
+        np.testing.assert_allclose(
+            X[:, start : start + part.n_features], alone.encode(batch), rtol=1e-4, atol=1e-5
+        )
+        start += part.n_features
+    assert start == both.identity.n_features == X.shape[1]
+    with pytest.raises(ConfigError, match="text shares a space with projected features only"):
+        both.encode_text(["a"])  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("tower", ["vit", "resnet", "timm"])
+def test_a_tower_is_cut_before_its_projection(tower: str) -> None:
+    with torch.random.fork_rng():
+        if tower == "vit":
+            visual = open_clip.transformer.VisionTransformer(32, 16, 12, 1, 2, 4.0, output_dim=5)
+        elif tower == "resnet":
+            visual = open_clip.modified_resnet.ModifiedResNet([1, 1, 1, 1], 5, heads=2, image_size=32, width=4)
+        else:
+            visual = open_clip.timm_model.TimmModel("test_vit", 5, image_size=32, pool="", proj="mlp")
+        inputs = torch.randn(3, 3, 32, 32)
+    with torch.inference_mode():
+        whole = visual.eval()(inputs)
+        projection = _remove_projection(torch, visual, tower)
+        before = visual(inputs)
+        torch.testing.assert_close(projection(before), whole)
+    assert before.shape[1] != whole.shape[1] == 5
+
+
+def test_a_tower_without_a_projection_has_one_kind_of_features() -> None:
+    with pytest.raises(ConfigError, match="odd has no projection to leave out: use features projected"):
+        _remove_projection(torch, torch.nn.Linear(2, 3), "odd")
+
+
+@pytest.mark.parametrize(
+    "features", ["", "pooled", "projected,projected", "projected,", "projected, penultimate"]
+)
+def test_features_that_are_none(features: str) -> None:
+    with pytest.raises(ConfigError, match=r"or both of them \(projected,penultimate\), found"):
+        open_encoder(f"open_clip:{ARCH}/random", features=features)
 
 
 def test_names_that_are_not_there() -> None:
