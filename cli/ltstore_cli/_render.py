@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         BacktestOutcome,
         EvaluateResult,
         IndexResult,
+        ModelExport,
         Prediction,
         QuickstartResult,
         TrainOutcome,
@@ -813,3 +814,25 @@ def export_summary(report: ExportReport) -> None:
             ("time", f"{report.seconds:.1f} s, {size(report.bytes_per_second)}/s"),
         ]
     )
+
+
+def model_export_summary(report: ModelExport) -> None:
+    """Print what file a model became, and what it takes."""
+    what = "uint8" if report.takes == "pixels" else "float32"
+    norm = {
+        (True, False): ", normalised in the file",
+        (True, True): ", to be scaled to unit norm first",
+    }.get((report.normalize, report.format == "safetensors"), "")
+    items: list[tuple[str, Any]] = [
+        ("out", f"{report.out}: {report.format}, {size(report.n_bytes)}"),
+        ("takes", f"{report.takes}, {what} ({', '.join(map(str, ('n', *report.shape)))}){norm}"),
+        ("gives", f"{report.n_classes:,} classes"),
+    ]
+    if report.difference is not None:
+        items.append(("checked", f"run by onnxruntime: {report.difference:.1g} off the model's own answers"))
+    pairs(items)
+    if report.format == "sklearn":
+        warning(
+            f"{report.out} is a pickle: whoever loads one runs what is in it, so load none that you did not make or "
+            "do not trust, and with the same scikit-learn; ltstore reads none"
+        )

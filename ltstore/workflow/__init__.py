@@ -8,6 +8,7 @@ Start reading in `selection`.
 from ltstore.workflow.backtesting import BacktestOutcome, backtest
 from ltstore.workflow.class_text import TextResult, embed_class_names
 from ltstore.workflow.evaluation import EvaluateResult, compare, evaluate
+from ltstore.workflow.exporting import ModelExport, export_model
 from ltstore.workflow.neighborhood import IndexResult, build_store_index, query_store, store_donors
 from ltstore.workflow.outcome import TrainOutcome
 from ltstore.workflow.prediction import Prediction, predict
@@ -24,6 +25,7 @@ __all__ = [
     "BacktestOutcome",
     "EvaluateResult",
     "IndexResult",
+    "ModelExport",
     "Prediction",
     "QuickstartResult",
     "SampleResult",
@@ -35,6 +37,7 @@ __all__ = [
     "compare",
     "embed_class_names",
     "evaluate",
+    "export_model",
     "make_subset",
     "predict",
     "query_store",
