@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -722,7 +723,13 @@ def _with_interval(estimate: Estimate) -> str:
 
 
 def prediction_writer(style: str) -> Callable[[Prediction], None]:
-    """Return what prints one prediction: as "csv" lines, a "json" line or "text"."""
+    """Return what prints one prediction, at once: as "csv" lines, a "json" line or "text".
+
+    CSV and JSON are UTF-8 whatever the terminal has, and in each style what cannot be encoded is written as \\uNNNN.
+    """
+    if isinstance(sys.stdout, TextIOWrapper):
+        encoding = sys.stdout.encoding if style == "text" else "utf-8"
+        sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace", line_buffering=True)
     if style == "json":
         return lambda answer: print(json.dumps(answer.to_json(), ensure_ascii=False))
     if style == "csv":

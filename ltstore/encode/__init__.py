@@ -5,6 +5,7 @@ The one rule: an embedding never travels without its identity, and a row that fa
 onnxruntime are imported by their own module, when an encoder is opened.
 """
 
+from ltstore.encode.arriving import iter_arriving
 from ltstore.encode.encoders import open_encoder
 from ltstore.encode.ingest import IngestReport, ingest
 from ltstore.encode.pipeline import EncodedBatch, iter_encoded
@@ -18,6 +19,7 @@ __all__ = [
     "PixelEncoder",
     "Usage",
     "ingest",
+    "iter_arriving",
     "iter_encoded",
     "open_encoder",
     "usage_of",

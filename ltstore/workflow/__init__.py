@@ -11,7 +11,7 @@ from ltstore.workflow.evaluation import EvaluateResult, compare, evaluate
 from ltstore.workflow.exporting import ModelExport, export_model
 from ltstore.workflow.neighborhood import IndexResult, build_store_index, query_store, store_donors
 from ltstore.workflow.outcome import TrainOutcome
-from ltstore.workflow.prediction import Prediction, predict
+from ltstore.workflow.prediction import Prediction, predict, predict_arriving, predict_stored
 from ltstore.workflow.quickstart import QuickstartResult, quickstart
 from ltstore.workflow.repairing import repair
 from ltstore.workflow.reporting import write_evaluation_report
@@ -40,6 +40,8 @@ __all__ = [
     "export_model",
     "make_subset",
     "predict",
+    "predict_arriving",
+    "predict_stored",
     "query_store",
     "quickstart",
     "repair",

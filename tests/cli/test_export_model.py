@@ -1,4 +1,4 @@
-"""Every kind of head from the shell to the formats of other programs, judged by those programs on the encoder's rows."""
+"""Every kind of head from the shell to the formats of other programs, judged by what those programs answer."""
 
 from __future__ import annotations
 
