@@ -122,7 +122,7 @@ def main() -> None:
     debug = "--debug" in sys.argv[1:]
     _render.show_log()
     try:
-        app()
+        app(prog_name="ltstore")  # however it was started: completion goes by the name
     except LtstoreError as err:
         if debug:
             raise

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ltstore_cli import _render
+from ltstore_cli._completion import MODEL_FORMATS, among
 from ltstore_cli._options import EncoderConfig, EncoderOptions, Json, parse_encoder_options
 
 
@@ -21,6 +22,7 @@ def export_model(
             help="safetensors (arrays and class names), onnx (checked by onnxruntime), or sklearn (a "
             "LogisticRegression by joblib, which is a pickle).",
             show_default=False,
+            autocompletion=among(*MODEL_FORMATS),
         ),
     ],
     with_encoder: Annotated[

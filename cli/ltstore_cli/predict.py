@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ltstore_cli import _render
+from ltstore_cli._completion import splits
 from ltstore_cli._options import (
     BatchSize,
     EncoderConfig,
@@ -50,7 +51,9 @@ def predict(
     split: Annotated[
         str | None,
         typer.Option(
-            help="Split of a source that has splits, or of the store; default test.", show_default=False
+            help="Split of a source that has splits, or of the store; default test.",
+            show_default=False,
+            autocompletion=splits,
         ),
     ] = None,
     subset: Subset = None,
