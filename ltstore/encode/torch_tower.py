@@ -170,7 +170,6 @@ class TorchTower:
                 return forward(self.model, inputs).float()
 
         whole = Whole().eval()
-        check_size(sum(each.nbytes for each in whole.state_dict().values()))
         # of one image exporters would make a constant
         example = torch.zeros((2, *shape), dtype=torch.uint8, device=replica.device)
         try:
@@ -185,7 +184,6 @@ class TorchTower:
                     dynamo=True,
                     verbose=False,
                 )
-            return stripped(program.model_proto)
         except ImportError as err:
             raise BackendUnavailableError(
                 f"torch cannot write ONNX ({err}): pip install 'ltstore[onnx]'"
@@ -195,6 +193,9 @@ class TorchTower:
             raise BackendUnavailableError(
                 f"torch cannot write this network as ONNX ({reason}): export the head alone"
             ) from err
+        weights = program.model.graph.initializers.values()  # those of a text tower are not among them
+        check_size(sum(each.const_value.nbytes for each in weights))
+        return stripped(program.model_proto)
 
 
 class _Replica:

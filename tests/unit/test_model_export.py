@@ -174,6 +174,31 @@ def test_encoders_of_every_family_with_a_head_in_one_file(spec: str, tmp_path: P
     assert b"site-packages" not in out.read_bytes()  # torch's stack traces
 
 
+def test_weights_beside_an_onnx_file_come_into_the_one_that_is_written(net: Path, tmp_path: Path) -> None:
+    import onnx
+
+    onnx.save(onnx.load(str(net)), str(net), save_as_external_data=True, location="w.bin", size_threshold=0)
+    encoder = open_encoder(f"onnx:{net}", device="cpu", options={"output": "embedding"})
+    export_model(head(encoder.identity), tmp_path / "x.onnx", format="onnx", encoder=encoder)
+    (tmp_path / "w.bin").unlink()
+    assert len(onnx.load(str(tmp_path / "x.onnx")).graph.initializer) >= 3
+
+
+@pytest.mark.parametrize("family", ["onnx", "timm"])
+def test_weights_that_no_file_can_hold_are_refused(
+    family: str, net: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ltstore.encode import onnx_graph
+
+    if family == "timm":
+        pytest.importorskip("timm")
+        pytest.importorskip("onnxscript")
+    encoder = open_encoder({"onnx": f"onnx:{net}", "timm": "timm:test_vit/random"}[family], device="cpu")
+    monkeypatch.setattr(onnx_graph, "MOST_BYTES", 100)
+    with pytest.raises(ConfigError, match=r"one ONNX file holds less than 2\.1: export the head alone"):
+        export_model(head(encoder.identity), tmp_path / "x", format="onnx", encoder=encoder)
+
+
 def test_a_file_of_the_first_operators_is_refused(net: Path, tmp_path: Path) -> None:
     import onnx
 
