@@ -174,6 +174,31 @@ def test_encoders_of_every_family_with_a_head_in_one_file(spec: str, tmp_path: P
     assert b"site-packages" not in out.read_bytes()  # torch's stack traces
 
 
+@pytest.mark.parametrize("change", ["a batch of three", "half precision"])
+def test_onnx_encoders_of_fixed_batches_and_of_half_precision(change: str, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    net = write_net(tmp_path / "net.onnx")
+    changed = onnx.load(str(net))
+    for value in (*changed.graph.input, *changed.graph.output):
+        if change == "half precision":
+            value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+        else:
+            value.type.tensor_type.shape.dim[0].dim_value = 3
+    if change == "half precision":
+        weight = onnx.numpy_helper.to_array(changed.graph.initializer[0]).astype(np.float16)
+        changed.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(weight, "weight"))
+    onnx.save(changed, str(net))
+    encoder = open_encoder(f"onnx:{net}", device="cpu", options={"mean": 100.0})
+    model, out = head(encoder.identity, normalized=True), tmp_path / "both.onnx"
+    export_model(model, out, format="onnx", encoder=encoder)
+    session = runtime.InferenceSession(str(out))
+    batch = np.stack([encoder.preprocess(picture(i)) for i in range(3)])
+    (found,) = session.run(["probabilities"], {"pixels": batch})
+    np.testing.assert_allclose(found, answers(model, encoder.encode(batch)), rtol=1e-3, atol=1e-5)
+    assert session.get_inputs()[0].shape[0] == (3 if change == "a batch of three" else "n")
+
+
 def test_weights_beside_an_onnx_file_come_into_the_one_that_is_written(net: Path, tmp_path: Path) -> None:
     import onnx
 
