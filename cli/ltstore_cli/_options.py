@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ltstore_cli._completion import DONORS_BY, ENGINES, SOURCES, among, splits, subsets
+
 StorePath = Annotated[
     str,
     typer.Argument(metavar="STORE", help="The store: NAME.zarr, or s3://BUCKET/NAME.zarr.", show_default=False),
@@ -26,16 +28,20 @@ SourceFormat = Annotated[
     typer.Option(
         "--format",
         help="auto, digits, folder, cifar, list, images, tar, parquet, manifest or coco (iNaturalist).",
+        autocompletion=among(*SOURCES),
     ),
 ]
-Split = Annotated[str, typer.Option(help="Split of the store or source.")]
+Split = Annotated[str, typer.Option(help="Split of the store or source.", autocompletion=splits)]
 Append = Annotated[
     bool,
     typer.Option(
         "--append", help="Add the rows after those of a finished split; a source it has is not added twice."
     ),
 ]
-Subset = Annotated[str | None, typer.Option(help="Named subset of the split (see `ltstore subset`).")]
+Subset = Annotated[
+    str | None,
+    typer.Option(help="Named subset of the split (see `ltstore subset`).", autocompletion=subsets),
+]
 Root = Annotated[Path | None, typer.Option(help="Directory that the paths of a list or manifest start from.")]
 PathColumn = Annotated[
     str | None,
@@ -68,6 +74,7 @@ EngineName = Annotated[
     typer.Option(
         "--engine",
         help="Who does the work: local (this process), processes (of this machine) or ray (a cluster).",
+        autocompletion=among(*ENGINES),
     ),
 ]
 Address = Annotated[
@@ -104,7 +111,11 @@ MaxRatio = Annotated[
 ]
 DonorsBy = Annotated[
     str,
-    typer.Option("--donors", help="Find donor classes by means (of classes) or index (votes of nearest rows)."),
+    typer.Option(
+        "--donors",
+        help="Find donor classes by means (of classes) or index (votes of nearest rows).",
+        autocompletion=among(*DONORS_BY),
+    ),
 ]
 Accept = Annotated[
     str,

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         BacktestOutcome,
         EvaluateResult,
         IndexResult,
+        ModelExport,
         Prediction,
         QuickstartResult,
         TrainOutcome,
@@ -722,7 +724,13 @@ def _with_interval(estimate: Estimate) -> str:
 
 
 def prediction_writer(style: str) -> Callable[[Prediction], None]:
-    """Return what prints one prediction: as "csv" lines, a "json" line or "text"."""
+    """Return what prints one prediction, at once: as "csv" lines, a "json" line or "text".
+
+    CSV and JSON are UTF-8 whatever the terminal has, and in each style what cannot be encoded is written as \\uNNNN.
+    """
+    if isinstance(sys.stdout, TextIOWrapper):
+        encoding = sys.stdout.encoding if style == "text" else "utf-8"
+        sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace", line_buffering=True)
     if style == "json":
         return lambda answer: print(json.dumps(answer.to_json(), ensure_ascii=False))
     if style == "csv":
@@ -814,3 +822,25 @@ def export_summary(report: ExportReport) -> None:
             ("time", f"{report.seconds:.1f} s, {size(report.bytes_per_second)}/s"),
         ]
     )
+
+
+def model_export_summary(report: ModelExport) -> None:
+    """Print what file a model became, and what it takes."""
+    what = "uint8" if report.takes == "pixels" else "float32"
+    norm = {
+        (True, False): ", normalised in the file",
+        (True, True): ", to be scaled to unit norm first",
+    }.get((report.normalize, report.format == "safetensors"), "")
+    items: list[tuple[str, Any]] = [
+        ("out", f"{report.out}: {report.format}, {size(report.n_bytes)}"),
+        ("takes", f"{report.takes}, {what} ({', '.join(map(str, ('n', *report.shape)))}){norm}"),
+        ("gives", f"{report.n_classes:,} classes"),
+    ]
+    if report.difference is not None:
+        items.append(("checked", f"run by onnxruntime: {report.difference:.1g} off the model's own answers"))
+    pairs(items)
+    if report.format == "sklearn":
+        warning(
+            f"{report.out} is a pickle: whoever loads one runs what is in it, so load none that you did not make or "
+            "do not trust, and with the same scikit-learn; ltstore reads none"
+        )

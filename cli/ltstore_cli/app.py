@@ -33,6 +33,7 @@ COMMANDS = (
     "train",
     "evaluate",
     "predict",
+    "export-model",
     "bench",
     "doctor",
 )
@@ -112,7 +113,7 @@ def _read_config(path: Path, context: typer.Context) -> dict[str, Any]:
 
 
 for _name in COMMANDS:
-    _word = f"{_name}_" if iskeyword(_name) else _name  # `import` lives in import_.py
+    _word = f"{_name}_" if iskeyword(_name) else _name.replace("-", "_")  # `import` lives in import_.py
     app.command(_name)(getattr(import_module(f"ltstore_cli.{_word}"), _word))
 
 
@@ -121,7 +122,7 @@ def main() -> None:
     debug = "--debug" in sys.argv[1:]
     _render.show_log()
     try:
-        app()
+        app(prog_name="ltstore")  # however it was started: completion goes by the name
     except LtstoreError as err:
         if debug:
             raise

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ltstore_cli import _render
+from ltstore_cli._completion import splits
 from ltstore_cli._options import Json, Seed, Subset
 
 
@@ -16,7 +17,7 @@ def evaluate(
         list[Path], typer.Argument(metavar="MODEL...", help="Model directories.", show_default=False)
     ],
     store: Annotated[str, typer.Option(help="The store with the rows to be judged on.")],
-    split: Annotated[str, typer.Option(help="Split of the store.")] = "test",
+    split: Annotated[str, typer.Option(help="Split of the store.", autocompletion=splits)] = "test",
     subset: Subset = None,
     report: Annotated[Path | None, typer.Option(help="Write an HTML report to this file.")] = None,
     baseline: Annotated[

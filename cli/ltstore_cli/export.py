@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ltstore_cli import _render
+from ltstore_cli._completion import LAYOUTS, among
 from ltstore_cli._options import Json, Split, StorePath, Subset
 
 
@@ -22,6 +23,7 @@ def export(
             "--format",
             help="npy, npz, parquet, safetensors (files), clip-retrieval or datacomp (directories).",
             show_default=False,
+            autocompletion=among(*LAYOUTS),
         ),
     ],
     split: Split = "train",

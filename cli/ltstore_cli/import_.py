@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ltstore_cli import _render
+from ltstore_cli._completion import LAYOUTS, among
 from ltstore_cli._options import Address, Append, EngineName, Json, Split, StorePath, number_or_auto
 
 
@@ -19,7 +20,11 @@ def import_(
     split: Split = "train",
     layout: Annotated[
         str,
-        typer.Option("--format", help="auto, npy, npz, parquet, clip-retrieval, datacomp or safetensors."),
+        typer.Option(
+            "--format",
+            help="auto, npy, npz, parquet, clip-retrieval, datacomp or safetensors.",
+            autocompletion=among("auto", *LAYOUTS),
+        ),
     ] = "auto",
     array: Annotated[
         str | None, typer.Option(help="Array, column or tensor of the embeddings, e.g. l14_img.")

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ltstore_cli import _render
+from ltstore_cli._completion import INDEX_KINDS, among
 from ltstore_cli._options import Device, Json, Split, StorePath, Subset, parse_bytes
 
 
@@ -17,7 +18,8 @@ def index(
     kind: Annotated[
         str,
         typer.Option(
-            help="auto, flat (exact), hnsw (graph), ivf (lists), sq8 (lists of bytes) or ivfpq (lists, bits)."
+            help="auto, flat (exact), hnsw (graph), ivf (lists), sq8 (lists of bytes) or ivfpq (lists, bits).",
+            autocompletion=among(*INDEX_KINDS),
         ),
     ] = "auto",
     metric: Annotated[str, typer.Option(help="cosine, inner_product or l2.")] = "cosine",

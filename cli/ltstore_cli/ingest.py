@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ltstore_cli import _render
+from ltstore_cli._completion import ENCODERS, among
 from ltstore_cli._options import (
     Address,
     Append,
@@ -44,6 +45,7 @@ def ingest(
         typer.Option(
             help="pixels, open_clip:ARCH/TAG, open_clip:ARCH/CHECKPOINT, timm:ARCH/TAG or onnx:FILE. "
             "Default: the one the store was made with.",
+            autocompletion=among(*ENCODERS),
         ),
     ] = None,
     features: Annotated[

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ltstore_cli import _render
+from ltstore_cli._completion import SAMPLERS, among
 from ltstore_cli._options import (
     SAMPLER_NAMES,
     Accept,
@@ -28,7 +29,9 @@ from ltstore_cli._options import (
 def sample(
     store: StorePath,
     name: Annotated[str, typer.Option(help="Name of the set of synthetic rows.")],
-    sampler: Annotated[str, typer.Option(help=f"{SAMPLER_NAMES}.")] = "neighbor-gauss",
+    sampler: Annotated[
+        str, typer.Option(help=f"{SAMPLER_NAMES}.", autocompletion=among(*SAMPLERS))
+    ] = "neighbor-gauss",
     sampler_option: SamplerOptions = None,
     split: Split = "train",
     subset: Subset = None,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ltstore_cli import _render
+from ltstore_cli._completion import SUBSET_RULES, among
 from ltstore_cli._options import Json, Seed, Split, StorePath
 
 
@@ -16,7 +17,11 @@ def subset(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the subset.", show_default=False)],
     split: Split = "train",
     rule: Annotated[
-        str, typer.Option(help="exp or step (long-tailed cuts), file (row ids), holdout (stratified).")
+        str,
+        typer.Option(
+            help="exp or step (long-tailed cuts), file (row ids), holdout (stratified).",
+            autocompletion=among(*SUBSET_RULES),
+        ),
     ] = "exp",
     imbalance: Annotated[
         float, typer.Option(min=1.0, help="Largest over smallest class of exp, step.")

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ltstore_cli import _render
+from ltstore_cli._completion import HEADS, LOSSES, SAMPLERS, among
 from ltstore_cli._options import (
     SAMPLER_NAMES,
     Accept,
@@ -38,12 +39,14 @@ def train(
         typer.Option(
             help="linear (softmax), cosine (of cosines), a closed form: ncm (nearest class mean), gda, ridge; or "
             "zero-shot (of `ltstore text`).",
+            autocompletion=among(*HEADS),
         ),
     ] = "linear",
     loss: Annotated[
         str | None,
         typer.Option(
-            help="la (default: logit-adjusted by the prior of the rows fed) or ce (plain cross entropy)."
+            help="la (default: logit-adjusted by the prior of the rows fed) or ce (plain cross entropy).",
+            autocompletion=among(*LOSSES),
         ),
     ] = None,
     tau: Annotated[float | None, typer.Option(help="Strength of the adjustment; default 1.")] = None,
@@ -71,7 +74,8 @@ def train(
     sampler: Annotated[
         str,
         typer.Option(
-            help=f"Synthetic rows made while training: none, {SAMPLER_NAMES}, or auto (chosen by a backtest)."
+            help=f"Synthetic rows made while training: none, {SAMPLER_NAMES}, or auto (chosen by a backtest).",
+            autocompletion=among("none", *SAMPLERS, "auto"),
         ),
     ] = "none",
     sampler_option: SamplerOptions = None,

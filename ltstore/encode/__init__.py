@@ -5,6 +5,7 @@ The one rule: an embedding never travels without its identity, and a row that fa
 onnxruntime are imported by their own module, when an encoder is opened.
 """
 
+from ltstore.encode.arriving import iter_arriving
 from ltstore.encode.encoders import open_encoder
 from ltstore.encode.ingest import ingest
 from ltstore.encode.ingest_report import IngestReport
@@ -19,6 +20,7 @@ __all__ = [
     "PixelEncoder",
     "Usage",
     "ingest",
+    "iter_arriving",
     "iter_encoded",
     "open_encoder",
     "usage_of",

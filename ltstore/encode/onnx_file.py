@@ -17,7 +17,19 @@ from PIL import Image
 
 from ltstore.cores import available_cores
 from ltstore.encode.decoding import DECODINGS, least_side, recorded, resized
-from ltstore.encode.onnx_weights import weights_digest
+from ltstore.encode.onnx_graph import (
+    EMBEDDINGS,
+    PIXELS,
+    PREFIX,
+    Step,
+    Value,
+    chain,
+    check_size,
+    joined,
+    onnx_package,
+    prepared,
+)
+from ltstore.encode.onnx_weights import external_files, weights_digest
 from ltstore.encode.options import check_keys
 from ltstore.errors import ConfigError, EncoderUnavailableError
 from ltstore.types import EncoderIdentity, FloatArray
@@ -299,6 +311,57 @@ class OnnxEncoder:
             inputs = inputs.transpose(0, 2, 3, 1)
         inputs = np.ascontiguousarray(inputs, dtype=self._dtype)
         return np.asarray(self._session.run([self._output], {self._input: inputs})[0], np.float32)
+
+    def to_onnx(self) -> Any:
+        """Return the network with what `encode` does before it: pixels (n, size, size, 3) uint8 -> embeddings (n, D).
+
+        Raises
+        ------
+        BackendUnavailableError
+            onnx is not installed.
+        ConfigError
+            The file's operators are too old, or its weights do not fit into one file.
+        """
+        onnx = onnx_package()
+        beside = (self._path.parent / name for name in external_files(self._path))
+        check_size(sum(each.stat().st_size for each in (self._path, *beside)))
+        net = prepared(onnx.load(str(self._path)))
+        n, side = self._fixed_batch or "n", self._size
+        half, planes = self._dtype == np.float16, self._layout == "NCHW"
+        to_float = Step("Cast", settings={"to": onnx.TensorProto.FLOAT})
+        before = chain(
+            [
+                *(
+                    [Step("Gather", {"order": np.array([2, 1, 0])}, {"axis": 3})]
+                    if self._channels == "BGR"
+                    else []
+                ),
+                to_float,
+                Step("Sub", {"mean": self._mean}),
+                Step("Mul", {"scale": self._scale}),
+                *([Step("Transpose", settings={"perm": [0, 3, 1, 2]})] if planes else []),
+                *([Step("Cast", settings={"to": onnx.TensorProto.FLOAT16})] if half else []),
+            ],
+            takes=Value(PIXELS, "UINT8", [n, side, side, 3]),
+            gives=[
+                Value(
+                    "inputs",
+                    "FLOAT16" if half else "FLOAT",
+                    [n, 3, side, side] if planes else [n, side, side, 3],
+                )
+            ],
+            like=net,
+        )
+        output = PREFIX + self._output
+        kind = next(each.type.tensor_type.elem_type for each in net.graph.output if each.name == output)
+        after = chain(
+            [to_float, Step("Flatten", settings={"axis": 1})],
+            takes=Value("outputs", onnx.TensorProto.DataType.Name(kind), [n, "features"]),
+            gives=[Value(EMBEDDINGS, "FLOAT", [n, self._identity.n_features])],
+            like=net,
+        )
+        whole = joined(before, net, [("inputs", PREFIX + self._input)])
+        return joined(whole, after, [(output, "outputs")])
 
 
 def onnx_encoder(

@@ -124,7 +124,7 @@ def encoded_spans(
     # closed here and now: threads that the garbage collector had to join, in whatever thread it runs, may wait for ever
     with closing(_prepared_spans(source, encoder, spans, n_workers)) as prepared:
         for (start, stop), rows in zip(spans, prepared, strict=True):
-            running.append(_begun(encoder, begin, start, stop, rows))
+            running.append(begin_rows(encoder, begin, start, stop, rows))
             if len(running) > (begin is not None):  # one more is begun while the encoder works on one
                 yield _noted(running.popleft()(), progress)
     while running:
@@ -136,12 +136,12 @@ def _noted(batch: EncodedBatch, progress: Progress) -> EncodedBatch:
     return batch
 
 
-def _begun(
+def begin_rows(
     encoder: Encoder,
     begin: Callable[[NDArray[Any]], Callable[[], FloatArray]] | None,
     start: int,
     stop: int,
-    rows: _Prepared,
+    rows: PreparedRows,
 ) -> Callable[[], EncodedBatch]:
     """Give the encoder a batch and return what waits for it; one that cannot begin ahead does all of it then."""
     began = time.perf_counter()
@@ -163,7 +163,7 @@ def _begun(
 
 
 @dataclass
-class _Prepared:
+class PreparedRows:
     """Rows ready for the encoder; `inputs` holds those with status OK, in order."""
 
     inputs: list[NDArray[Any]]
@@ -175,13 +175,13 @@ class _Prepared:
 
 def _prepared_spans(
     source: ImageSource, encoder: Encoder, spans: Sequence[tuple[int, int]], n_workers: int
-) -> Generator[_Prepared, None, None]:
-    prepare = partial(_prepare, source, encoder.preprocess, getattr(encoder, "least_side", None))
+) -> Generator[PreparedRows, None, None]:
+    prepare = partial(prepare_rows, source, encoder.preprocess, getattr(encoder, "least_side", None))
     longest = max((stop - start for start, stop in spans), default=1)
     piece_rows = max(1, min(_PIECE_ROWS, -(-longest // n_workers)))
     pieces = iter([(i, piece) for i, span in enumerate(spans) for piece in batch_spans(*span, piece_rows)])
     in_flight = max(_BATCHES_AHEAD * -(-longest // piece_rows), 2 * n_workers)
-    queue: deque[tuple[int, Future[_Prepared]]] = deque()
+    queue: deque[tuple[int, Future[PreparedRows]]] = deque()
     pool = ThreadPoolExecutor(n_workers, thread_name_prefix="ltstore-decode")
     try:
 
@@ -196,20 +196,20 @@ def _prepared_spans(
             while queue and queue[0][0] == i:
                 parts.append(queue.popleft()[1].result())
                 fill()
-            yield _joined(parts)
+            yield join_rows(parts)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _prepare(
+def prepare_rows(
     source: ImageSource,
     preprocess: Callable[[Image.Image], NDArray[Any]],
     least_side: int | None,
     start: int,
     stop: int,
-) -> _Prepared:
+) -> PreparedRows:
     n = stop - start
-    rows = _Prepared([], np.full(n, RowStatus.OK, np.uint8), [None] * n)
+    rows = PreparedRows([], np.full(n, RowStatus.OK, np.uint8), [None] * n)
     for i in range(n):
         position = start + i
         began = reached = time.perf_counter()
@@ -234,8 +234,8 @@ def _prepare(
     return rows
 
 
-def _joined(parts: Sequence[_Prepared]) -> _Prepared:
-    return _Prepared(
+def join_rows(parts: Sequence[PreparedRows]) -> PreparedRows:
+    return PreparedRows(
         [each for part in parts for each in part.inputs],
         np.concatenate([part.status for part in parts]),
         [error for part in parts for error in part.errors],

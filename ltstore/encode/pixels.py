@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import cached_property
 from itertools import islice
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,6 +82,22 @@ class PixelEncoder:
     def encode(self, batch: NDArray[np.uint8]) -> FloatArray:
         """(n, D) uint8 -> (n, D) float32 in [0, 1]."""
         return np.divide(batch, np.float32(255), dtype=np.float32)
+
+    def to_onnx(self) -> Any:
+        """Return the encoder as an ``onnx.ModelProto``: pixels (n, height, width, channels) uint8 -> embeddings."""
+        from ltstore.encode.onnx_graph import EMBEDDINGS, PIXELS, Step, Value, chain
+
+        width, height = self._size
+        channels = len(Image.new(self._mode, (1, 1)).getbands())
+        return chain(
+            [
+                Step("Cast", settings={"to": 1}),  # TensorProto.FLOAT
+                Step("Div", {"most": np.array(255, np.float32)}),
+                Step("Flatten", settings={"axis": 1}),
+            ],
+            takes=Value(PIXELS, "UINT8", ["n", height, width, channels]),
+            gives=[Value(EMBEDDINGS, "FLOAT", ["n", self.identity.n_features])],
+        )
 
 
 class NativePixels:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
@@ -15,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ltstore.errors import ConfigError, EncoderUnavailableError
+from ltstore.encode.onnx_graph import EMBEDDINGS, PIXELS, check_size, onnx_package, stripped
+from ltstore.errors import BackendUnavailableError, ConfigError, EncoderUnavailableError
 from ltstore.types import FloatArray
 
 _log = logging.getLogger(__name__)
@@ -66,6 +68,7 @@ class TorchTower:
             sum(isinstance(module, torch.nn.Conv2d) for module in model.modules()) > 1
         ):  # one is a patch embedding
             model = model.to(memory_format=torch.channels_last)
+        self._forward = forward
         run = torch.compile(forward) if compiled else forward
         self._oom = torch.OutOfMemoryError
         models = [model, *(copy.deepcopy(model) for _ in devices[1:])]
@@ -131,6 +134,69 @@ class TorchTower:
             start += len(piece)
         return lambda: np.concatenate([each() for each in found])
 
+    def to_onnx(self, shape: Sequence[int]) -> Any:
+        """Return the network as an ``onnx.ModelProto``: pixels (n, *shape) uint8 -> embeddings (n, D) float32.
+
+        Parameters
+        ----------
+        shape : (H, W, 3)
+
+        Raises
+        ------
+        BackendUnavailableError
+            onnx or onnxscript is not installed, or torch's exporter does not know some part of the network.
+        ConfigError
+            The weights do not fit into one file.
+
+        Notes
+        -----
+        Mean and std are in the graph. Through torch.export: seconds to a minute, and about four times the memory of
+        the weights.
+        """
+        import torch
+
+        onnx_package()
+        replica, forward = self._replicas[0], self._forward
+
+        class Whole(torch.nn.Module):  # type: ignore[misc]
+            def __init__(self) -> None:
+                super().__init__()
+                self.model = replica.model
+                self.register_buffer("scale", replica.scale)
+                self.register_buffer("shift", replica.shift)
+
+            def forward(self, pixels: Any) -> Any:
+                inputs = pixels.permute(0, 3, 1, 2).float() * self.scale + self.shift
+                return forward(self.model, inputs).float()
+
+        whole = Whole().eval()
+        # of one image exporters would make a constant
+        example = torch.zeros((2, *shape), dtype=torch.uint8, device=replica.device)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                program = torch.onnx.export(
+                    whole,
+                    (example,),
+                    input_names=[PIXELS],
+                    output_names=[EMBEDDINGS],
+                    dynamic_shapes=({0: torch.export.Dim("n")},),
+                    dynamo=True,
+                    verbose=False,
+                )
+        except ImportError as err:
+            raise BackendUnavailableError(
+                f"torch cannot write ONNX ({err}): pip install 'ltstore[onnx]'"
+            ) from err
+        except Exception as err:  # torch's exporter raises what its many parts do
+            reason = (str(err).splitlines() or [type(err).__name__])[0][:200]
+            raise BackendUnavailableError(
+                f"torch cannot write this network as ONNX ({reason}): export the head alone"
+            ) from err
+        weights = program.model.graph.initializers.values()  # those of a text tower are not among them
+        check_size(sum(each.const_value.nbytes for each in weights))
+        return stripped(program.model_proto)
+
 
 class _Replica:
     """The network on one device."""
@@ -145,8 +211,8 @@ class _Replica:
         device: Any,
     ) -> None:
         self._torch, self.model, self._forward, self.device = torch, model, forward, device
-        self._scale = torch.tensor([1 / (255 * s) for s in std], device=device).view(1, 3, 1, 1)
-        self._shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=device).view(
+        self.scale = torch.tensor([1 / (255 * s) for s in std], device=device).view(1, 3, 1, 1)
+        self.shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=device).view(
             1, 3, 1, 1
         )
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
@@ -194,7 +260,7 @@ class _Replica:
 
     def _embed(self, pixels: Any) -> Any:
         # (n, H, W, 3) seen as (n, 3, H, W) is channels last already
-        inputs = pixels.permute(0, 3, 1, 2).float() * self._scale + self._shift
+        inputs = pixels.permute(0, 3, 1, 2).float() * self.scale + self.shift
         return self._forward(self.model, inputs).float()
 
 

@@ -74,3 +74,13 @@ class TowerEncoder:
     def begin(self, batch: NDArray[np.uint8]) -> Callable[[], FloatArray]:
         """Start on a batch and return what waits for its embeddings: see `TorchTower.begin`."""
         return self._tower.begin(batch)
+
+    def to_onnx(self) -> Any:
+        """Return the encoder as an ``onnx.ModelProto``: pixels (n, H, W, 3) uint8 -> embeddings (n, D) float32.
+
+        Raises
+        ------
+        BackendUnavailableError, ConfigError
+            See `TorchTower.to_onnx`.
+        """
+        return self._tower.to_onnx(self._preprocess(Image.new("RGB", (8, 8))).shape)

@@ -10,6 +10,7 @@ from ltstore.sources.base import LabelledSource, to_image
 from ltstore.sources.cifar import CifarSource
 from ltstore.sources.decode import decode_image, read_file
 from ltstore.sources.digits import DigitsSource
+from ltstore.sources.files import FileSource
 from ltstore.sources.folder import FolderSource
 from ltstore.sources.images import ImagesSource
 from ltstore.sources.listing import ListSource, read_class_names
@@ -17,6 +18,7 @@ from ltstore.sources.longtail import exp_cut, step_cut, stratified_holdout
 from ltstore.sources.manifest import ManifestSource
 from ltstore.sources.opening import open_source
 from ltstore.sources.parquet import ParquetSource
+from ltstore.sources.paths import iter_paths
 from ltstore.sources.presence import check_present, none_there
 from ltstore.sources.record import moved_record, open_recorded, source_record
 from ltstore.sources.shuffled import ORDERS, ShuffledSource, ordered
@@ -28,6 +30,7 @@ __all__ = [
     "AnnotationSource",
     "CifarSource",
     "DigitsSource",
+    "FileSource",
     "FolderSource",
     "ImagesSource",
     "LabelledSource",
@@ -41,6 +44,7 @@ __all__ = [
     "check_present",
     "decode_image",
     "exp_cut",
+    "iter_paths",
     "moved_record",
     "none_there",
     "open_recorded",

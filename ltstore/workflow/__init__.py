@@ -8,9 +8,10 @@ Start reading in `selection`.
 from ltstore.workflow.backtesting import BacktestOutcome, backtest
 from ltstore.workflow.class_text import TextResult, embed_class_names
 from ltstore.workflow.evaluation import EvaluateResult, compare, evaluate
+from ltstore.workflow.exporting import ModelExport, export_model
 from ltstore.workflow.neighborhood import IndexResult, build_store_index, query_store, store_donors
 from ltstore.workflow.outcome import TrainOutcome
-from ltstore.workflow.prediction import Prediction, predict
+from ltstore.workflow.prediction import Prediction, predict, predict_arriving, predict_stored
 from ltstore.workflow.quickstart import QuickstartResult, quickstart
 from ltstore.workflow.repairing import repair
 from ltstore.workflow.reporting import write_evaluation_report
@@ -24,6 +25,7 @@ __all__ = [
     "BacktestOutcome",
     "EvaluateResult",
     "IndexResult",
+    "ModelExport",
     "Prediction",
     "QuickstartResult",
     "SampleResult",
@@ -35,8 +37,11 @@ __all__ = [
     "compare",
     "embed_class_names",
     "evaluate",
+    "export_model",
     "make_subset",
     "predict",
+    "predict_arriving",
+    "predict_stored",
     "query_store",
     "quickstart",
     "repair",

@@ -86,6 +86,24 @@ class TestEncoder:
         assert again.identity == encoder.identity
         assert again.device == "cpu"
 
+    @pytest.mark.slow
+    def test_as_onnx_it_gives_the_same_embeddings(self, encoder: Encoder, images: list[Image.Image]) -> None:
+        pytest.importorskip("onnx")
+        runtime = pytest.importorskip("onnxruntime")
+        if encoder.identity.encoder in ("open_clip", "timm"):
+            pytest.importorskip("onnxscript")
+        if encoder.identity.features == "penultimate":
+            pytest.skip("the projected one without its last product")
+        session = runtime.InferenceSession(encoder.to_onnx().SerializeToString())  # type: ignore[attr-defined]
+        (pixels,), (embeddings,) = session.get_inputs(), session.get_outputs()
+        assert (pixels.name, pixels.type, embeddings.name) == ("pixels", "tensor(uint8)", "embeddings")
+        for n in (1, len(images)):
+            batch = np.stack([encoder.preprocess(image) for image in images[:n]])
+            (found,) = session.run(None, {"pixels": batch.reshape(n, *pixels.shape[1:])})
+            expected = encoder.encode(batch)
+            assert found.shape == expected.shape
+            assert np.linalg.norm(found - expected) <= 1e-5 * np.linalg.norm(expected)
+
 
 def test_where_the_same_weights_lie_makes_no_difference() -> None:
     settings: dict[str, Any] = {"encoder": "onnx", "n_features": 3, "weights_digest": "sha256:1"}
