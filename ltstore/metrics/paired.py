@@ -143,8 +143,8 @@ def paired_accuracy(
 
     Notes
     -----
-    Rows of one class on which the same models are right are drawn together. Of 10,000 rows, 100 classes and 6 models
-    1,000 resamples take 0.6 s on one core.
+    Rows of one class on which the same models are right are drawn together. 1,000 resamples of 6 models on one core:
+    0.2 s for 10,000 rows and 100 classes, 1.6 s for 24,000 rows and 8,142 classes.
     """
     counts = np.asarray(class_counts, np.int64)
     columns = [labelled(labels, column, len(counts)) for column in predictions]
