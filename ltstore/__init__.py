@@ -21,7 +21,15 @@ _ROOMS = {
     "ltstore.stream": ("EmbeddingDataset", "iter_batches"),
     "ltstore.transfer": ("adopt", "export_embeddings", "import_embeddings"),
     "ltstore.workflow": (
-        *("backtest", "build_store_index", "compare", "embed_class_names", "evaluate", "make_subset"),
+        *(
+            "backtest",
+            "build_store_index",
+            "compare",
+            "embed_class_names",
+            "ensemble",
+            "evaluate",
+            "make_subset",
+        ),
         *("predict", "query_store", "quickstart", "sample", "select", "store_donors", "train"),
     ),
 }

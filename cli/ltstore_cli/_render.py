@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ltstore.types import Encoder
     from ltstore.workflow import (
         BacktestOutcome,
+        EnsembleResult,
         EvaluateResult,
         IndexResult,
         Prediction,
@@ -648,6 +649,26 @@ def train_summary(outcome: TrainOutcome, out: Path) -> None:
         items.append(("workers", _workers(workers)))
     pairs(items)
     note(f"next: ltstore evaluate {out} --store {outcome.model.record['made_from']['store']} --split test")
+
+
+def ensemble_summary(result: EnsembleResult, out: Path) -> None:
+    """Print how two models were mixed, and what each share gave on the held-out rows."""
+    first, second = result.names
+    items = [
+        ("model", str(out)),
+        ("mixture", f"{1 - result.share:.3g} {first} + {result.share:.3g} {second}"),
+    ]
+    if result.trials:
+        found = {trial.share: percent(trial.balanced) for trial in result.trials}
+        items += [
+            ("chosen on", f"{result.n_holdout:,} training rows that members were trained without"),
+            (
+                "balanced there",
+                f"{found[0.0]} {first}, {found[1.0]} {second}, {found[result.share]} the mixture",
+            ),
+        ]
+    pairs([*items, ("time", f"{result.seconds:.2f} s")])
+    note(f"next: ltstore evaluate {out} --store STORE --split test")
 
 
 def _speed(outcome: TrainOutcome) -> str:

@@ -20,7 +20,7 @@ class Cost:
     n_passes : int
         Over the rows, of the solver, all members of a blend together; 0 for a closed form.
     n_trials : int
-        Heads of a grid that were compared, or trials of the backtest that chose; 0 where nothing was searched.
+        Heads of a grid, trials of a backtest or shares of an ensemble that were compared; 0 where nothing was searched.
     n_real, n_synthetic : int
         Rows that were trained on, those of all members of a blend together where they are synthetic.
     n_parameters : int
@@ -40,18 +40,19 @@ class Cost:
     @classmethod
     def of(cls, model: LinearModel) -> Cost:
         """Return what the record of a model tells."""
-        record, settings = model.record, model.record.get("settings", {})
-        parts = list(_trained(settings))
-        search = settings.get("auto_search", {})
+        record, parts = model.record, list(_parts(model.record.get("settings", {})))
+        searches = [part["auto_search"] for part in parts if part.get("auto_search")]
+        earlier = sum(search["seconds"] for search in searches if search["reused"])
         seconds = record.get("train_seconds")
-        if seconds is not None and search.get("reused"):
-            seconds += search["seconds"]
-        refits = [part["refit"]["n_passes"] for part in parts if part.get("refit")]
-        grids = [len(part["grid"]["trials"]) for part in parts if part.get("grid")]
         return cls(
-            seconds=seconds,
-            n_passes=sum(part.get("n_passes", 0) for part in parts) + sum(refits),
-            n_trials=sum(grids) + search.get("n_trials", 0),
+            seconds=None if seconds is None else seconds + earlier,
+            n_passes=sum(
+                part.get("n_passes", 0) + (part.get("refit") or {}).get("n_passes", 0) for part in parts
+            ),
+            n_trials=sum(search["n_trials"] for search in searches)
+            + sum(
+                len(part[kind]["trials"]) for part in parts for kind in ("grid", "ensemble") if part.get(kind)
+            ),
             n_real=max((part["n_real"] for part in parts if "n_real" in part), default=_rows(model)),
             n_synthetic=sum(record.get("synthetic_counts") or ()),
             n_parameters=model.weight.size + model.bias.size,
@@ -63,13 +64,11 @@ class Cost:
         return asdict(self)
 
 
-def _trained(settings: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Yield the settings of every head that was trained for a model: of a blend those of its members."""
-    members = settings.get("members")
-    if not members:
-        yield settings
-    for member in members or ():
-        yield from _trained(member)
+def _parts(settings: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield the settings of a model and of all its members."""
+    yield settings
+    for member in settings.get("members", ()):
+        yield from _parts(member)
 
 
 def _rows(model: LinearModel) -> int:

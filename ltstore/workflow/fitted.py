@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -233,6 +234,20 @@ def fit_chosen(
     except DataError as err:
         choice, reason = Candidate(members=(Member(),)), f"no backtest was possible ({err})"
     _log.warning("auto: %s, %s", choice.name, reason)
+    told = {"auto_reason": reason, "auto_search": search}
+    return fit_blend(selection, choice, settings, donors_by=donors_by, told=told, **how)
+
+
+def fit_blend(
+    selection: Selection,
+    choice: Candidate,
+    settings: TrainSettings,
+    *,
+    donors_by: str = "means",
+    told: Mapping[str, Any] = MappingProxyType({}),
+    **how: Any,
+) -> Fitted:
+    """Fit a candidate of the backtest; parameters as in `fit_chosen`, `told` is what the record says of the choice."""
     fitted = [
         fit(
             selection,
@@ -254,9 +269,8 @@ def fit_chosen(
         "head": "linear",
         "auto": choice.to_json(),
         "auto_name": choice.name,
-        "auto_reason": reason,
         "auto_settings": settings.to_mapping(),
-        "auto_search": search,
+        **told,
         "donors_by": donors_by,
         "posthoc_tau": choice.posthoc_tau,
         "members": [one.result.model.record["settings"] | one.source for one in fitted],

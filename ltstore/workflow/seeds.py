@@ -15,7 +15,8 @@ from ltstore.metrics import MEASURES, Difference, Estimate, PairedAccuracy
 
 # How a head is trained, whatever the machine; the rest of a record's settings is what came of it.
 _ASKED = {f.name for f in fields(TrainSettings)} - {"seed", "device", "backend"}
-_ASKED |= {"sampler", "sampler_options", "donors_by", "synthetic", "synthetic_digest", "row_weights"}
+_ASKED |= {"sampler", "sampler_options", "per_class", "max_ratio", "donors_by"}
+_ASKED |= {"synthetic", "synthetic_digest", "row_weights"}
 _SEED_IN_NAME = re.compile(r"([-_./ ]+(s|seed)?)?[-_./ ]*\d*$")
 
 
@@ -72,7 +73,7 @@ def group_seeds(models: Mapping[str, LinearModel]) -> list[tuple[str, ...]]:
     for name, model in models.items():
         seed = model.record.get("seed")
         if seed is not None:
-            found.setdefault(_asked(model), {}).setdefault(seed, name)
+            found.setdefault(_key(model), {}).setdefault(seed, name)
     return [tuple(by_seed.values()) for by_seed in found.values() if len(by_seed) > 1]
 
 
@@ -106,22 +107,30 @@ def seed_groups(
     )
 
 
-def _asked(model: LinearModel) -> str:
+def _key(model: LinearModel) -> str:
     """Return equal text for models that were asked for alike, and are of the same rows."""
     record: Mapping[str, Any] = model.record
-    settings = record.get("settings", {})
+    settings, made_from = record.get("settings", {}), record.get("made_from", {})
+    counts = None if "auto_settings" in settings else record.get("synthetic_counts")
+    return json.dumps(
+        [_asked(settings), counts, made_from.get("rows"), made_from.get("class_text")], sort_keys=True
+    )
+
+
+def _asked(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings without the seed and what came of it."""
     asked: dict[str, Any] = {key: settings.get(key) for key in _ASKED}
     if "auto_settings" in settings:  # members are what the backtest chose
         asked |= {key: value for key, value in settings["auto_settings"].items() if key in _ASKED}
     else:
-        asked["members"] = settings.get("members")
-        asked["synthetic_counts"] = record.get("synthetic_counts")
+        asked["members"] = [_asked(member) for member in settings.get("members", ())]
     asked |= settings.get("grid", {}).get("axes", {})
     asked["accept"] = (settings.get("sampler_settings") or {}).get("accept")
     asked["holdout"] = settings.get("holdout_rows", {}).get("from")
     asked["refit"] = "refit" in settings
-    made_from = record.get("made_from", {})
-    return json.dumps([asked, made_from.get("rows"), made_from.get("class_text")], sort_keys=True)
+    mixed = settings.get("ensemble", {})
+    asked["share"] = [mixed.get("asked"), mixed.get("holdout")]
+    return asked
 
 
 def _stem(names: Sequence[str]) -> str:
