@@ -668,7 +668,8 @@ def ensemble_summary(result: EnsembleResult, out: Path) -> None:
             ),
         ]
     pairs([*items, ("time", f"{result.seconds:.2f} s")])
-    note(f"next: ltstore evaluate {out} --store STORE --split test")
+    store = result.model.record["made_from"].get("store", "STORE")
+    note(f"next: ltstore evaluate {out} --store {store} --split test")
 
 
 def _speed(outcome: TrainOutcome) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from ltstore.rows import iter_blocks
 from ltstore.storage import Place
 from ltstore.store import Store
 from ltstore.types import UNLABELLED, IntArray, Rows
+from ltstore.workflow.evaluation import model_names
 from ltstore.workflow.holdout import divide
 from ltstore.workflow.repeating import repeat_training
 from ltstore.workflow.selection import Selection, select
@@ -43,7 +44,8 @@ class EnsembleResult:
     Attributes
     ----------
     model : LinearModel
-    names : tuple of two str
+    names : tuple of str
+        Of the two.
     share : float
         Of the second model's logits.
     trials : tuple of Mixed
@@ -55,7 +57,7 @@ class EnsembleResult:
     """
 
     model: LinearModel
-    names: tuple[str, str]
+    names: tuple[str, ...]
     share: float
     trials: tuple[Mixed, ...]
     n_holdout: int
@@ -118,9 +120,11 @@ def ensemble(
     if out is not None:
         check_out(out, force)
     started = time.perf_counter()
-    models = (load_model(first), load_model(second))
-    names = (Path(first).name, Path(second).name)
-    pair = pair_heads(*models)
+    paths = model_names([first, second])
+    if len(paths) < 2:
+        raise ConfigError(f"{first} was given twice: a mixture is of two models")
+    models = {name: load_model(path) for name, path in paths.items()}
+    pair = pair_heads(*models.values())
     trials: tuple[Mixed, ...] = ()
     n_holdout = 0
     if isinstance(share, str):
@@ -132,7 +136,7 @@ def ensemble(
             )
         selection = select(store, split, subset)
         selection.require_labels()
-        rows, twins = _held_out(dict(zip(names, models, strict=True)), selection, holdout, seed)
+        rows, twins = _held_out(models, selection, holdout, seed)
         n_holdout = int((rows.labels != UNLABELLED).sum())
         trials = try_shares(pair_heads(*twins), rows)
         chosen = max(trials, key=lambda trial: (trial.balanced, -abs(trial.share - 0.5)))
@@ -145,11 +149,11 @@ def ensemble(
         "trials": [asdict(trial) for trial in trials],
     }
     seconds = time.perf_counter() - started
-    model = _mixture(models, names, pair, found, told, seconds)
+    model = _mixture(models, pair, found, told, seconds)
     if out is not None:
         model.save(out)
     return EnsembleResult(
-        model=model, names=names, share=found, trials=trials, n_holdout=n_holdout, seconds=seconds
+        model=model, names=tuple(models), share=found, trials=trials, n_holdout=n_holdout, seconds=seconds
     )
 
 
@@ -177,7 +181,7 @@ def _held_out(
 ) -> tuple[Rows, list[LinearModel]]:
     """Return rows to choose on, and the members as they are without having seen them."""
     for name, model in models.items():
-        made_from = model.record.get("made_from", {})
+        made_from = _made_from(model)
         if not made_from.get("class_text") and made_from.get("rows") != selection.rows.digest:
             origin = "/".join(filter(None, (made_from.get("split"), made_from.get("subset")))) or "others"
             raise DataError(
@@ -198,28 +202,25 @@ def _held_out(
 
 
 def _mixture(
-    models: tuple[LinearModel, LinearModel],
-    names: tuple[str, str],
-    pair: HeadPair,
-    share: float,
-    told: dict[str, Any],
-    seconds: float,
+    models: dict[str, LinearModel], pair: HeadPair, share: float, told: dict[str, Any], seconds: float
 ) -> LinearModel:
+    """Return the mixture as a model of the rows of the first member that was trained."""
     weight, bias = pair.mixed(share)
-    trained = next(
-        (model for model in models if not model.record.get("made_from", {}).get("class_text")), models[0]
-    )
-    records = [model.record for model in models]
+    records = [model.record for model in models.values()]
+    trained, *_ = sorted(models.values(), key=lambda model: bool(_made_from(model).get("class_text")))
     settings = {
         "head": "ensemble",
-        "ensemble": {"members": list(names), "share": share, **told},
-        "members": [each["settings"] for each in records],
+        "ensemble": {"members": list(models), "share": share, **told},
+        "members": [each.get("settings", {}) for each in records],
     }
-    made = record(
-        "model", settings=settings, made_from=trained.record["made_from"], seed=trained.record.get("seed")
-    )
-    none = np.zeros_like(trained.class_counts)
-    counts = [np.asarray(each.get("synthetic_counts") or none) for each in records]
-    made["synthetic_counts"] = (counts[0] + counts[1]).tolist()
+    seed = next((each["seed"] for each in records if each.get("seed") is not None), None)
+    made = record("model", settings=settings, made_from=_made_from(trained), seed=seed)
+    counts = [each["synthetic_counts"] for each in records if each.get("synthetic_counts")]
+    made["synthetic_counts"] = np.sum([np.zeros_like(trained.class_counts), *counts], axis=0).tolist()
     made["train_seconds"] = seconds + sum(each.get("train_seconds") or 0.0 for each in records)
     return replace(trained, weight=weight.astype(np.float32), bias=bias.astype(np.float32), record=made)
+
+
+def _made_from(model: LinearModel) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = model.record.get("made_from", {})
+    return found

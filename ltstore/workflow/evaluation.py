@@ -170,7 +170,7 @@ def evaluate(
     """
     selection = select(store, split, subset)
     selection.require_labels()
-    paths = _names([models] if isinstance(models, str | Path) else models)
+    paths = model_names([models] if isinstance(models, str | Path) else models)
     loaded = {name: load_model(path) for name, path in paths.items()}
     result = compare(
         loaded,
@@ -300,7 +300,7 @@ def _overlaps(models: dict[str, LinearModel], selection: Selection) -> Iterator[
             yield f"{name} was trained on {shared:,} of the {selection.rows.n_samples:,} rows it is judged on"
 
 
-def _names(models: Sequence[Path | str]) -> dict[str, Path]:
+def model_names(models: Sequence[Path | str]) -> dict[str, Path]:
     """Return {name: path}; the last path part, or the whole path where two would share a name."""
     paths = list(dict.fromkeys(Path(model) for model in models))
     last = [path.name for path in paths]

@@ -102,6 +102,27 @@ def test_a_share_that_is_given_needs_no_store(shell: Shell, home: Path, tmp_path
     twice = shell("ensemble", home / "gda", home / "smote", "--share", "0.25", "--out", tmp_path / "m")
     assert twice.code == 1
     assert "--force" in twice.err
+    itself = shell("ensemble", home / "gda", home / "gda", "--share", "0.25", "--out", tmp_path / "n")
+    assert itself.code == 1
+    assert "given twice" in itself.err
+
+
+def test_mixtures_of_several_seeds_are_taken_together(home: Path, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from ltstore.workflow import ensemble
+    from ltstore.workflow.seeds import group_seeds
+
+    other = load_model(home / "smote")
+    settings = other.record["settings"] | {"seed": 1, "n_passes": 99}
+    replace(other, record={**other.record, "seed": 1, "settings": settings}).save(tmp_path / "smote-1")
+    mixed = {
+        f"both-{seed}": ensemble(home / "gda", path, store=home / "digits.zarr", subset="lt", seed=seed).model
+        for seed, path in enumerate((home / "smote", tmp_path / "smote-1"))
+    }
+    assert group_seeds(mixed) == [("both-0", "both-1")]
+    given = ensemble(home / "gda", tmp_path / "smote-1", share=0.5).model
+    assert group_seeds({"both-0": mixed["both-0"], "given": given}) == []
 
 
 def test_rows_of_another_name_to_choose_on(shell: Shell, home: Path, tmp_path: Path) -> None:
