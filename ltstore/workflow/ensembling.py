@@ -19,8 +19,8 @@ from ltstore.rows import iter_blocks
 from ltstore.storage import Place
 from ltstore.store import Store
 from ltstore.types import UNLABELLED, IntArray, Rows
-from ltstore.workflow.evaluation import model_names
 from ltstore.workflow.holdout import divide
+from ltstore.workflow.naming import model_names
 from ltstore.workflow.repeating import repeat_training
 from ltstore.workflow.selection import Selection, select
 from ltstore.workflow.training import check_out

@@ -19,11 +19,12 @@ from ltstore.store import Store
 from ltstore.types import FloatArray, IntArray, Progress, Rows, no_progress
 from ltstore.workflow.class_table import write_class_table
 from ltstore.workflow.cost import Cost
+from ltstore.workflow.naming import model_names, position
 from ltstore.workflow.seeds import SeedGroup, seed_groups
 from ltstore.workflow.selection import Selection, select
 
 TOP_CLASSES = 5
-RESAMPLES, RESAMPLES_PER_MODEL = 1000, 200
+RESAMPLES, RESAMPLES_PER_MODEL = 1000, 100
 _BLOCK_LOGITS = 1 << 23  # logits in memory at once: 32 MB
 
 
@@ -177,8 +178,8 @@ def evaluate(
         selection.rows,
         split=split,
         subset=subset,
-        baseline=0 if baseline is None else _position(baseline, paths, "baseline"),
-        ceiling=None if ceiling is None else _position(ceiling, paths, "ceiling"),
+        baseline=0 if baseline is None else position(baseline, paths, "baseline"),
+        ceiling=None if ceiling is None else position(ceiling, paths, "ceiling"),
         seed=seed,
         progress=progress,
     )
@@ -205,7 +206,7 @@ def compare(
 ) -> EvaluateResult:
     """Judge models in memory on labelled rows; see `evaluate`.
 
-    Differences have 1,000 resamples, or 200 for each model that is compared with the baseline where those are more: so
+    Differences have 1,000 resamples, or 100 for each model that is compared with the baseline where those are more: so
     that p-values of many models, adjusted, can still be small.
     """
     if not models:
@@ -298,21 +299,6 @@ def _overlaps(models: dict[str, LinearModel], selection: Selection) -> Iterator[
         shared = int(np.isin(selection.rows.row_ids, trained.rows.row_ids).sum())
         if shared and trained.rows.digest == made_from.get("rows"):
             yield f"{name} was trained on {shared:,} of the {selection.rows.n_samples:,} rows it is judged on"
-
-
-def model_names(models: Sequence[Path | str]) -> dict[str, Path]:
-    """Return {name: path}; the last path part, or the whole path where two would share a name."""
-    paths = list(dict.fromkeys(Path(model) for model in models))
-    last = [path.name for path in paths]
-    return {(path.name if last.count(path.name) == 1 else str(path)): path for path in paths}
-
-
-def _position(model: Path | str, paths: dict[str, Path], role: str) -> int:
-    found = [i for i, path in enumerate(paths.values()) if path == Path(model)]
-    found += [i for i, path in enumerate(paths.values()) if path.resolve() == Path(model).resolve()]
-    if not found:
-        raise ConfigError(f"the {role} {model} is not among the models: {', '.join(map(str, paths.values()))}")
-    return found[0]
 
 
 def _json(found: Mapping[str, Difference | Estimate | None]) -> dict[str, dict[str, float] | None]:
