@@ -179,3 +179,11 @@ def number_or_auto(text: str, flag: str) -> int | str:
     if not text.isdigit() or int(text) < 1:
         raise typer.BadParameter(f"expected a positive number or auto, found {text!r}", param_hint=flag)
     return int(text)
+
+
+def number_or_name(text: str) -> float | str:
+    """Return the number that a text is, or else the text: a share or the name of a subset."""
+    try:
+        return float(text)
+    except ValueError:
+        return text

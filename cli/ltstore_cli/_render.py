@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ltstore.encode import IngestReport, Usage
     from ltstore.linear import PassRecord
-    from ltstore.metrics import Estimate
+    from ltstore.metrics import Difference, Estimate
     from ltstore.quality import Quality
     from ltstore.sampling.acceptance import AcceptanceRates
     from ltstore.store import Problem, Repair, VerifyReport
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ltstore.types import Encoder
     from ltstore.workflow import (
         BacktestOutcome,
+        EnsembleResult,
         EvaluateResult,
         IndexResult,
         ModelExport,
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
         QuickstartResult,
         TrainOutcome,
     )
+    from ltstore.workflow.cost import Cost
+    from ltstore.workflow.seeds import SeedGroup
 
 
 def line(text: str = "") -> None:
@@ -91,23 +94,44 @@ def table(
     left: Sequence[str] = (),
     best: Mapping[str, int] | None = None,
 ) -> None:
-    """Print a table; numbers to the right, `left` columns to the left, `best` cells ({column: row}) bold."""
+    """Print a table; numbers to the right, `left` columns to the left, `best` cells ({column: row}) bold.
+
+    Where it is wider than the terminal its columns are printed in several tables, each with the first column.
+    """
     from rich import box
+    from rich.cells import cell_len
+    from rich.measure import Measurement
     from rich.table import Table
     from rich.text import Text
 
-    grid = Table(
-        title=None if title is None else Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
-    )
-    for name in columns:
-        grid.add_column(name, justify="left" if name in left else "right", no_wrap=name not in left)
-    for number, row in enumerate(rows):
-        cells = []
-        for name, value in zip(columns, row, strict=True):
-            bold = best is not None and best.get(name) == number
-            cells.append(Text(_cell(value), style="bold" if bold else ""))
-        grid.add_row(*cells)
-    console().print(grid)
+    def build(shown: Sequence[int]) -> Table:
+        heading = None if title is None else Text(title)
+        grid = Table(title=heading, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        for place in shown:
+            name, texts = columns[place], [columns[place], *(_cell(row[place]) for row in rows)]
+            if name in left:
+                grid.add_column(name)
+            else:
+                grid.add_column(name, justify="right", no_wrap=True, min_width=max(map(cell_len, texts)))
+        for number, row in enumerate(rows):
+            bold = [best is not None and best.get(columns[place]) == number for place in shown]
+            cells = zip(shown, bold, strict=True)
+            grid.add_row(
+                *(Text(_cell(row[place]), style="bold" if is_best else "") for place, is_best in cells)
+            )
+        return grid
+
+    out = console()
+    unlimited = out.options.update(max_width=10_000)
+    first, *waiting = range(len(columns))
+    while waiting:
+        shown = [first]
+        while waiting:
+            wider = build([*shown, waiting[0]])
+            if len(shown) > 1 and Measurement.get(out, unlimited, wider).minimum > out.width:
+                break
+            shown.append(waiting.pop(0))
+        out.print(build(shown))
 
 
 def pairs(items: Sequence[tuple[str, Any]]) -> None:
@@ -630,6 +654,27 @@ def train_summary(outcome: TrainOutcome, out: Path) -> None:
     note(f"next: ltstore evaluate {out} --store {outcome.model.record['made_from']['store']} --split test")
 
 
+def ensemble_summary(result: EnsembleResult, out: Path) -> None:
+    """Print how two models were mixed, and what each share gave on the held-out rows."""
+    first, second = result.names
+    items = [
+        ("model", str(out)),
+        ("mixture", f"{1 - result.share:.3g} {first} + {result.share:.3g} {second}"),
+    ]
+    if result.trials:
+        found = {trial.share: percent(trial.balanced) for trial in result.trials}
+        items += [
+            ("chosen on", f"{result.n_holdout:,} training rows that members were trained without"),
+            (
+                "balanced there",
+                f"{found[0.0]} {first}, {found[1.0]} {second}, {found[result.share]} the mixture",
+            ),
+        ]
+    pairs([*items, ("time", f"{result.seconds:.2f} s")])
+    store = result.model.record["made_from"].get("store", "STORE")
+    note(f"next: ltstore evaluate {out} --store {store} --split test")
+
+
 def _speed(outcome: TrainOutcome) -> str:
     words = [f"{outcome.rows_per_second:,.0f} rows/s"]
     if outcome.share_of_peak == outcome.share_of_peak:
@@ -688,33 +733,112 @@ def _train_settings(settings: Mapping[str, Any]) -> str:
     return ", ".join(words)
 
 
-def evaluations(result: EvaluateResult, train_seconds: Mapping[str, float] | None = None) -> None:
-    """Print models side by side; the best of each column is bold."""
-    names = ("overall", "balanced", "many", "medium", "few")
-    columns = ["model", *names, "worst class", "ECE", "gain"] + (["train s"] if train_seconds else [])
-    rows: list[list[Any]] = []
-    values: dict[str, list[float]] = {name: [] for name in names}
-    for one in result.models:
+def evaluations(result: EvaluateResult) -> None:
+    """Print models side by side, what they gain over the baseline, and seeds taken together; the best are bold."""
+    rows, values = [], {name: [-1.0] * len(result.models) for name in _MEASURES}
+    for place, one in enumerate(result.models):
         e = one.evaluation
         cells: list[Any] = [one.name]
-        for name in names:
-            estimate = getattr(e, name)
-            values[name].append(-1.0 if estimate is None else estimate.value)
+        for name in _MEASURES:
+            estimate: Estimate | None = getattr(e, name)
+            values[name][place] = -1.0 if estimate is None else estimate.value
             cells.append("n/a" if estimate is None else _with_interval(estimate))
-        cells.append(f"{e.worst.name}: {percent(e.worst.accuracy)}")
+        worst = e.worst.name if len(e.worst.name) <= _LONG_NAME else f"{e.worst.name[: _LONG_NAME - 1]}…"
+        cells.append(f"{worst}: {percent(e.worst.accuracy)}")
         cells.append("n/a" if e.ece is None else percent(e.ece.value))
-        gain, low, high = one.gain
-        is_baseline = one is result.models[result.baseline]
-        cells.append("baseline" if is_baseline else f"{100 * gain:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]")
-        if train_seconds:
-            cells.append(f"{train_seconds[one.name]:.2f}")
-        rows.append(cells)
+        rows.append([*cells, _cost(one.cost)])
     best = {name: column.index(max(column)) for name, column in values.items()}
-    table(columns, rows, left=("model", "worst class"), best=best)
-    note("accuracy in %, 95 % bootstrap half-width after ±; gain in overall accuracy over the baseline")
-    note(f"many: over 100 training rows, few: under 20 (of {result.groups_by}); ECE: calibration error, %")
+    columns = ("model", *_MEASURES, "worst class", "ECE", "cost")
+    table(columns, rows, left=("model",), best=best)
+    note("accuracy in %, ± half of its 95 % interval over test rows; ECE: calibration error, %")
+    note(f"many: over 100 training rows, few: under 20 (of {result.groups_by})")
+    note("cost: seconds of training and search, passes over the rows, trials of a search")
+    if len(result.models) > 1:
+        _gains(result)
+    if result.seeds:
+        _over_seeds(result.seeds)
     for text in result.warnings:
         warning(text)
+
+
+_MEASURES = ("overall", "balanced", "many", "medium", "few")
+_SURE = 0.05
+_LONG_NAME = 20
+
+
+def _gains(result: EvaluateResult) -> None:
+    """Print differences from the baseline, marked where significant, and the share of the gap to the ceiling."""
+    baseline = result.models[result.baseline].name
+    ceiling = None if result.ceiling is None else result.models[result.ceiling].name
+    rows = []
+    for one in result.models:
+        if one.name == baseline:
+            continue
+        balanced = one.differences["balanced"]
+        cells = [one.name, *(_gain(one.differences[name]) for name in _MEASURES)]
+        cells.append("n/a" if balanced is None else _p_value(balanced, result.n_bootstrap))
+        if ceiling is not None:
+            cells.append("ceiling" if one.name == ceiling else _share(one.gap_closed["balanced"]))
+        rows.append(cells)
+    columns = ("model", *_MEASURES, "p balanced", *(["gap closed %"] if ceiling else []))
+    table(columns, rows, title=f"gain over {baseline}", left=("model",))
+    n = len(rows)
+    corrected = f", Holm's correction for {n} models in each column" if n > 1 else ""
+    note(f"* p < {_SURE}: paired bootstrap of {result.n_bootstrap:,} resamples{corrected}")
+    if ceiling is not None:
+        found = result.models[result.baseline].gap_closed["balanced"]
+        why = "" if found else f": n/a, {ceiling} is not surely above {baseline}"
+        note(f"gap closed: share of the gain of {ceiling} in balanced accuracy, with its 95 % interval{why}")
+
+
+def _over_seeds(groups: Sequence[SeedGroup]) -> None:
+    """Print mean, interval and standard deviation of models that differ by their seed."""
+    rows = []
+    for group in groups:
+        cells: list[Any] = [group.name, len(group.seeds)]
+        for name in _MEASURES:
+            spread = group.accuracy[name]
+            cells.append(
+                "n/a" if spread is None else f"{_with_interval(spread.mean)} ({100 * spread.deviation:.2f})"
+            )
+        rows.append([*cells, _gain(group.differences["balanced"])])
+    table(("model", "seeds", *_MEASURES, "gain balanced"), rows, title="over seeds", left=("model",))
+    note(
+        "mean over seeds, ± half of its 95 % interval over test rows; in brackets: standard deviation over seeds"
+    )
+
+
+def _gain(found: Difference | None) -> str:
+    if found is None:
+        return "n/a"
+    mark = "*" if found.p_adjusted < _SURE else " "
+    return f"{100 * found.value:+.1f} ±{50 * (found.high - found.low):.1f}{mark}"
+
+
+def _p_value(found: Difference, n_bootstrap: int) -> str:
+    """Return "0.032"; "≤ 0.010" where resamples could not have shown less."""
+    least = found.p_value <= 2 / (n_bootstrap + 1)
+    return f"{'≤ ' if least else ''}{found.p_adjusted:.3f}"
+
+
+def _share(found: Estimate | None) -> str:
+    if found is None or found.low is None or found.high is None:
+        return "n/a"
+    return f"{100 * found.value:.0f} [{100 * found.low:.0f}, {100 * found.high:.0f}]"
+
+
+def _cost(cost: Cost) -> str:
+    """Return "5.3 s, 18 passes"."""
+    words = [
+        "n/a"
+        if cost.seconds is None
+        else f"{cost.seconds:.2g} s"
+        if cost.seconds < 10
+        else f"{cost.seconds:,.0f} s"
+    ]
+    words += [f"{cost.n_passes} passes"] if cost.n_passes else []
+    words += [f"{cost.n_trials} trials"] if cost.n_trials else []
+    return ", ".join(words)
 
 
 def _with_interval(estimate: Estimate) -> str:
@@ -759,7 +883,7 @@ def prediction_writer(style: str) -> Callable[[Prediction], None]:
 
 def quickstart_summary(result: QuickstartResult) -> None:
     """Print the comparison and what to try next."""
-    evaluations(result.evaluation, result.train_seconds)
+    evaluations(result.evaluation)
     line(f"done in {result.seconds:.1f} s: {result.n_train:,} training rows, {result.n_test:,} test rows")
     line(f"report: {result.report}")
     line()

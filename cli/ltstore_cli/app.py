@@ -31,6 +31,7 @@ COMMANDS = (
     "backtest",
     "sample",
     "train",
+    "ensemble",
     "evaluate",
     "predict",
     "export-model",

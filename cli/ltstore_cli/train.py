@@ -24,6 +24,7 @@ from ltstore_cli._options import (
     StorePath,
     Subset,
     number_or_auto,
+    number_or_name,
     parse_grid,
     parse_options,
 )
@@ -248,7 +249,7 @@ def train(
             accept=accept,
             settings=settings,
             row_weights=None if row_weights is None else _read_weights(row_weights),
-            holdout=_share_or_name(holdout),
+            holdout=None if holdout is None else number_or_name(holdout),
             grid=parse_grid(grid) or None,
             refit=refit,
             checkpoint=None if checkpoint is None else Checkpointing(directory=checkpoint, **how),
@@ -267,16 +268,6 @@ def train(
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in options.items() if value is not None}
-
-
-def _share_or_name(text: str | None) -> float | str | None:
-    """Return the share that --holdout is, or the name it is."""
-    if text is None:
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        return text
 
 
 def _read_weights(path: Path) -> Any:

@@ -10,21 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ltstore.errors import DataError
-from ltstore.metrics.accuracy import GROUPS, count_groups, labelled, ratio
-from ltstore.metrics.bootstrap import bootstrap_interval, percentiles, resamples
-from ltstore.metrics.calibration import expected_calibration_error
+from ltstore.metrics.accuracy import GROUPS, labelled, ratio
+from ltstore.metrics.bootstrap import bootstrap_interval
+from ltstore.metrics.calibration import ReliabilityBins, reliability_bins
+from ltstore.metrics.paired import Estimate, paired_accuracy
 from ltstore.types import BoolArray, DoubleArray, IntArray
 
 WORST_SHARE = 0.1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """A measured number and its 95 % bootstrap interval (None where no interval was asked for)."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +52,8 @@ class Evaluation:
         NaN where a class has no test rows.
     test_counts, class_counts : (C,) int64
         Test rows and training rows of each class.
+    reliability : ReliabilityBins or None
+        What `ece` is the sum of; None where it was not asked for.
     """
 
     n_rows: int
@@ -76,20 +70,23 @@ class Evaluation:
     class_accuracy: DoubleArray
     test_counts: IntArray
     class_counts: IntArray
+    reliability: ReliabilityBins | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON values (None for NaN) that `from_json` turns into an equal evaluation."""
+        """Return JSON values (None for NaN) that `from_json` turns into an equal one."""
         data = {name: getattr(self, name) for name in self.__dataclass_fields__}
         for name, value in data.items():
             if isinstance(value, Estimate | WorstClass):
                 data[name] = asdict(value)
+            elif isinstance(value, ReliabilityBins):
+                data[name] = value.to_json()
             elif isinstance(value, np.ndarray):
                 data[name] = [None if number != number else number for number in value.tolist()]
         return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Evaluation:
-        """Build an evaluation from `to_json`'s dict; unknown or missing keys raise TypeError."""
+        """Build an evaluation from `to_json`'s dict; unknown or missing keys (but "reliability") raise TypeError."""
         fields = dict(data)
         for name in ("overall", "balanced", *GROUPS, "top5", "ece"):
             if fields.get(name) is not None:
@@ -98,6 +95,8 @@ class Evaluation:
         fields["class_accuracy"] = np.array(fields["class_accuracy"], np.float64)  # None becomes NaN
         for name in ("test_counts", "class_counts"):
             fields[name] = np.array(fields[name], np.int64)
+        if fields.get("reliability") is not None:
+            fields["reliability"] = ReliabilityBins.from_json(fields["reliability"])
         return cls(**fields)
 
 
@@ -122,7 +121,7 @@ def evaluate_predictions(
         Training rows of each class: they make the groups.
     class_names : C strings
     confidence : (N,) floats in [0, 1], optional
-        Probability of the predicted class; gives `ece`.
+        Probability of the predicted class; gives `ece` and `reliability`.
     top5 : (N, k) ints, optional
         The k (usually 5) best classes of each row; gives `top5`.
     seed, n_bootstrap : int
@@ -159,19 +158,20 @@ def evaluate_predictions(
     correct = y == predicted
     test_counts = np.bincount(y, minlength=n_classes).astype(np.int64, copy=False)
     accuracy = ratio(np.bincount(y[correct], minlength=n_classes), test_counts)
-    groups = {"balanced": np.ones(n_classes, bool), **count_groups(counts)}
-    means = _with_intervals(y, correct, accuracy, groups, seed, n_bootstrap)
-    assert means["balanced"] is not None
+    paired = paired_accuracy(y, [predicted], counts, seed=seed, n_bootstrap=n_bootstrap, purpose="classes")
+    balanced = paired.mean("balanced", [0])
+    assert balanced is not None
+    bins = None if confidence is None else _calibration(confidence, correct, kept)
     tested = np.sort(accuracy[test_counts > 0])
     worst = int(np.nanargmin(accuracy))
     return Evaluation(
         n_rows=len(y),
         n_skipped=len(kept) - len(y),
         overall=_mean_estimate(correct, seed, n_bootstrap),
-        balanced=means["balanced"],
-        many=means["many"],
-        medium=means["medium"],
-        few=means["few"],
+        balanced=balanced,
+        many=paired.mean("many", [0]),
+        medium=paired.mean("medium", [0]),
+        few=paired.mean("few", [0]),
         worst=WorstClass(
             class_id=worst,
             name=class_names[worst],
@@ -180,49 +180,19 @@ def evaluate_predictions(
         ),
         worst_tenth=float(tested[: max(1, round(WORST_SHARE * len(tested)))].mean()),
         top5=None if top5 is None else _mean_estimate(_hits(top5, y, kept), seed, n_bootstrap),
-        ece=None if confidence is None else _calibration(confidence, correct, kept),
+        # No interval: resampling adds noise that the error's absolute values turn into bias (a calibrated model's
+        # percentile interval lies above the truth), so it would mislead.
+        ece=None if bins is None else Estimate(value=bins.error),
         class_accuracy=accuracy,
         test_counts=test_counts,
         class_counts=counts,
+        reliability=bins,
     )
 
 
 def _mean_estimate(values: BoolArray, seed: int, n_bootstrap: int) -> Estimate:
     low, high = bootstrap_interval(values, seed=seed, n_bootstrap=n_bootstrap) if n_bootstrap else (None, None)
     return Estimate(value=float(values.mean()), low=low, high=high)
-
-
-def _with_intervals(
-    y: IntArray,
-    correct: BoolArray,
-    accuracy: DoubleArray,
-    groups: Mapping[str, BoolArray],
-    seed: int,
-    n_bootstrap: int,
-) -> dict[str, Estimate | None]:
-    """Mean class accuracy of each group of classes, None where no class of it was tested."""
-    # A cell is (class, right or wrong); classes without test rows have none.
-    cells, counts = np.unique(2 * y + correct, return_counts=True)
-    classes, place = np.unique(cells // 2, return_inverse=True)
-    right = cells % 2 == 1
-    members = {name: mask[classes] for name, mask in groups.items() if mask[classes].any()}
-    means: dict[str, list[DoubleArray]] = {name: [] for name in members}
-    for draws in resamples(counts, "classes", seed, n_bootstrap) if n_bootstrap else ():
-        hits = np.zeros((len(draws), len(classes)))
-        hits[:, place[right]] = draws[:, right]
-        misses = np.zeros_like(hits)
-        misses[:, place[~right]] = draws[:, ~right]
-        drawn = hits + misses
-        share = np.divide(hits, drawn, out=hits, where=drawn > 0)
-        for name, mask in members.items():
-            means[name].append(ratio(share[:, mask].sum(axis=1), (drawn[:, mask] > 0).sum(axis=1)))
-    found: dict[str, Estimate | None] = dict.fromkeys(groups)
-    for name, mask in members.items():
-        drawn_means = np.concatenate(means[name] or [np.empty(0)])
-        drawn_means = drawn_means[~np.isnan(drawn_means)]  # resamples that drew no row of the group
-        low, high = percentiles(drawn_means) if len(drawn_means) else (None, None)
-        found[name] = Estimate(value=float(accuracy[classes[mask]].mean()), low=low, high=high)
-    return found
 
 
 def _hits(top5: ArrayLike, y: IntArray, kept: BoolArray) -> BoolArray:
@@ -233,10 +203,8 @@ def _hits(top5: ArrayLike, y: IntArray, kept: BoolArray) -> BoolArray:
     return hits
 
 
-def _calibration(confidence: ArrayLike, correct: BoolArray, kept: BoolArray) -> Estimate:
-    # No interval: resampling adds noise that the error's absolute values turn into bias (a calibrated model's
-    # percentile interval lies above the truth), so it would mislead.
+def _calibration(confidence: ArrayLike, correct: BoolArray, kept: BoolArray) -> ReliabilityBins:
     p = np.asarray(confidence, np.float64)
     if p.shape != kept.shape:
         raise DataError(f"confidence must have one number for each of {len(kept)} rows, found {p.shape}")
-    return Estimate(value=expected_calibration_error(p[kept], correct))
+    return reliability_bins(p[kept], correct)

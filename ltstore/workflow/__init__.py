@@ -7,6 +7,7 @@ Start reading in `selection`.
 
 from ltstore.workflow.backtesting import BacktestOutcome, backtest
 from ltstore.workflow.class_text import TextResult, embed_class_names
+from ltstore.workflow.ensembling import EnsembleResult, ensemble
 from ltstore.workflow.evaluation import EvaluateResult, compare, evaluate
 from ltstore.workflow.exporting import ModelExport, export_model
 from ltstore.workflow.neighborhood import IndexResult, build_store_index, query_store, store_donors
@@ -23,6 +24,7 @@ from ltstore.workflow.training import train
 __all__ = [
     "SUBSET_RULES",
     "BacktestOutcome",
+    "EnsembleResult",
     "EvaluateResult",
     "IndexResult",
     "ModelExport",
@@ -36,6 +38,7 @@ __all__ = [
     "build_store_index",
     "compare",
     "embed_class_names",
+    "ensemble",
     "evaluate",
     "export_model",
     "make_subset",

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -225,12 +226,28 @@ def fit_chosen(
     **how
         Engine, progress and on_pass, as `fit` takes them.
     """
+    search: dict[str, Any] = {}
     try:
-        card = backtest(selection, seed=settings.seed).card
-        choice, reason = card.choice.candidate, card.reason
+        found = backtest(selection, seed=settings.seed)
+        card, choice, reason = found.card, found.card.choice.candidate, found.card.reason
+        search = {"n_trials": card.n_trials, "seconds": card.seconds, "reused": found.reused}
     except DataError as err:
         choice, reason = Candidate(members=(Member(),)), f"no backtest was possible ({err})"
     _log.warning("auto: %s, %s", choice.name, reason)
+    told = {"auto_reason": reason, "auto_search": search}
+    return fit_blend(selection, choice, settings, donors_by=donors_by, told=told, **how)
+
+
+def fit_blend(
+    selection: Selection,
+    choice: Candidate,
+    settings: TrainSettings,
+    *,
+    donors_by: str = "means",
+    told: Mapping[str, Any] = MappingProxyType({}),
+    **how: Any,
+) -> Fitted:
+    """Fit a candidate of the backtest; parameters as in `fit_chosen`, `told` is what the record says of the choice."""
     fitted = [
         fit(
             selection,
@@ -247,12 +264,14 @@ def fit_chosen(
     weight, bias = blend_heads([result.model.arrays for result in results], sample)
     bias = bias - lean(selection.counts, choice.posthoc_tau)
     last = results[-1]
-    record = dict(last.model.record)
+    record = dict(last.model.record) | {"seed": settings.seed}
     record["settings"] = {
         "head": "linear",
         "auto": choice.to_json(),
         "auto_name": choice.name,
-        "auto_reason": reason,
+        "auto_settings": settings.to_mapping(),
+        **told,
+        "donors_by": donors_by,
         "posthoc_tau": choice.posthoc_tau,
         "members": [one.result.model.record["settings"] | one.source for one in fitted],
     }

@@ -90,7 +90,13 @@ class Synthesis:
             selection, self.sampler, self.settings, donors_by=self.donors_by, accept=self.accept
         )
         targets = plan_targets(selection, self.per_class, self.max_ratio)
-        source = {"donors_by": self.donors_by, "sampler_options": dict(self.settings or {}), **_named(fitted)}
+        source = {
+            "donors_by": self.donors_by,
+            "sampler_options": dict(self.settings or {}),
+            "per_class": self.per_class,
+            "max_ratio": self.max_ratio,
+            **_named(fitted),
+        }
         rates = rates_of(fitted, selection, targets, seed)
         if rates is not None:
             source["acceptance"] = rates.to_json()["groups"]

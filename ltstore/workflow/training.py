@@ -132,11 +132,7 @@ def train(
     if engine is not None and settings is not None:
         check_shareable(settings)
     if out is not None:
-        check_replaceable(Path(out).absolute())
-        if Path(out).exists() and not force:
-            raise StoreExistsError(
-                f"{out} exists: choose another place for the model, or replace it by force (--force)"
-            )
+        check_out(out, force)
     selection = store if isinstance(store, Selection) else select(store, split, subset)
     if head != ZERO_SHOT:
         selection.require_labels()
@@ -188,6 +184,15 @@ def train(
         if checkpoint is not None:
             remove_checkpoint(checkpoint)
     return outcome
+
+
+def check_out(out: Path | str, force: bool) -> None:
+    """Raise StoreExistsError unless a model can be written: by force in the place of another, and of nothing else."""
+    check_replaceable(Path(out).absolute())
+    if Path(out).exists() and not force:
+        raise StoreExistsError(
+            f"{out} exists: choose another place for the model, or replace it by force (--force)"
+        )
 
 
 def _resolved_engine(engine: Engine | None, n_workers: int | str) -> Engine | None:

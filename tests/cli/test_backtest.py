@@ -116,8 +116,10 @@ def test_auto_trains_what_was_chosen(store: Path, monkeypatch: pytest.MonkeyPatc
 
     members = (Member(implicit=2.0), Member(sampler="kde", max_ratio=1.0), Member(loss="ce"))
     choice = SimpleNamespace(candidate=Candidate(members=members))
-    card = SimpleNamespace(choice=choice, reason="told")
-    monkeypatch.setattr("ltstore.workflow.fitted.backtest", lambda *a, **k: SimpleNamespace(card=card))
+    card = SimpleNamespace(choice=choice, reason="told", n_trials=4, seconds=0.5)
+    monkeypatch.setattr(
+        "ltstore.workflow.fitted.backtest", lambda *a, **k: SimpleNamespace(card=card, reused=False)
+    )
     outcome = train(store, subset="lt", sampler="auto")
     done = outcome.model.record["settings"]["members"]
     assert [each["implicit"] for each in done] == [2.0, 0.0, 0.0]

@@ -137,7 +137,7 @@ def test_models_side_by_side_with_a_report(shell: Shell, digits: Path, tmp_path:
     for word in ("ng-stored", "neighbor-gauss", "<html"):
         assert word in page
     text = shell.ok("evaluate", models / "ce", models / "la", "--store", digits).out
-    assert "baseline" in text
+    assert "gain over ce" in text
     again = shell(*train, "--out", models / "la")
     assert again.code == 1
     assert "--force" in again.err

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 from ltstore.errors import ConfigError, DataError, LabelError
-from ltstore.metrics import class_accuracy, confusion, confusion_pairs, expected_calibration_error
+from ltstore.metrics import (
+    ReliabilityBins,
+    class_accuracy,
+    confusion,
+    confusion_pairs,
+    expected_calibration_error,
+    reliability_bins,
+)
 
 LABELS = np.array([0, 0, 0, 1, 1, 3, -1, 3])
 PREDICTIONS = np.array([0, 0, 1, 1, 1, 0, 2, 0])
@@ -92,6 +101,27 @@ def test_calibration_error_equals_the_loop_over_bins() -> None:
         if inside.any():
             total += inside.sum() / 1004 * abs(correct[inside].mean() - confidence[inside].mean())
     assert expected_calibration_error(confidence, correct) == pytest.approx(total, abs=1e-12)
+
+
+def test_reliability_bins_by_hand() -> None:
+    found = reliability_bins([0.3, 0.5, 0.4, 1.0], [True, False, True, True], n_bins=4)
+    assert found.edges.tolist() == [0, 0.25, 0.5, 0.75, 1]
+    assert found.counts.tolist() == [0, 3, 0, 1]
+    np.testing.assert_allclose(found.confidence, [np.nan, 0.4, np.nan, 1.0])
+    np.testing.assert_allclose(found.accuracy, [np.nan, 2 / 3, np.nan, 1.0])
+    again = ReliabilityBins.from_json(json.loads(json.dumps(found.to_json(), allow_nan=False)))
+    assert again.to_json() == found.to_json()
+    assert again.error == found.error == pytest.approx(3 / 4 * (2 / 3 - 0.4))
+
+
+def test_bins_of_equal_mass() -> None:
+    rng = np.random.default_rng(3)
+    p = rng.random(1000) ** 4
+    found = reliability_bins(p, rng.random(1000) < p, n_bins=10, equal_mass=True)
+    assert found.counts.tolist() == [100] * 10
+    np.testing.assert_allclose(found.edges[1:-1], np.sort(p)[99:-1:100])
+    ties = reliability_bins([0.5] * 9 + [0.9], [True] * 10, n_bins=5, equal_mass=True)
+    assert ties.counts.tolist() == [9, 1]
 
 
 @pytest.mark.parametrize("confidence", [[1.2, 0.5], [float("nan"), 0.5], [0.5]])

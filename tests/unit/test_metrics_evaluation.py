@@ -71,7 +71,8 @@ def test_calibration_and_top5_skip_unlabelled_rows() -> None:
     found = evaluate(confidence=confidence, top5=top5)
     assert found.ece is not None
     expected = expected_calibration_error(confidence[:9], (LABELS == PREDICTIONS)[:9])
-    assert found.ece.value == pytest.approx(expected, abs=1e-15)
+    assert found.reliability is not None
+    assert found.ece.value == found.reliability.error == pytest.approx(expected, abs=1e-15)
     assert found.top5 is not None
     assert found.top5.value == pytest.approx(7 / 9)  # two rows of ash have it in second place
 
@@ -93,6 +94,10 @@ def test_json_has_no_nan_and_comes_back_equal() -> None:
     assert again.to_json() == found.to_json()
     assert again.overall == found.overall
     assert again.worst == found.worst
+    assert again.reliability is not None
+    assert again.reliability.counts.sum() == 9
+    older = {name: value for name, value in found.to_json().items() if name != "reliability"}
+    assert Evaluation.from_json(older).reliability is None
 
 
 def test_json_with_a_foreign_key_is_refused() -> None:
