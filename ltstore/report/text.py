@@ -1,4 +1,4 @@
-"""Names as they may be shown."""
+"""Names and differences as they are shown."""
 
 from __future__ import annotations
 
@@ -12,3 +12,8 @@ def shown(text: str, limit: int = 60) -> str:
     """
     clean = "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cs") else c for c in str(text))
     return clean if len(clean) <= limit else clean[: limit - 1] + "…"
+
+
+def points(difference: float) -> str:
+    """Return a difference of accuracies in points, signed: "+1.2"."""
+    return f"{100 * difference:+.1f}".replace("-", "\N{MINUS SIGN}")
