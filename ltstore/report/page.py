@@ -196,7 +196,7 @@ def _sizes(data: ReportData) -> dict[str, Any]:
     )
     blocks = data.n_classes > plots.MAX_POINTS
     size = data.n_classes // plots.N_BLOCKS
-    points = f"Means of about {size:,} classes each, with 95 % intervals," if blocks else "Every class"
+    points = f"Means of about {size:,} classes each, with 95 % intervals" if blocks else "Every class"
     return {
         "svg": plots.both(plots.size_and_accuracy, data, shown(alt, 500)),
         "points": points,

@@ -85,8 +85,8 @@ def size_and_accuracy(data: ReportData, alt: str, *, narrow: bool = False) -> st
     order = np.argsort(-data.class_counts, kind="stable")
     x, line = np.arange(len(order)), _thinned(len(order))
     is_named = len(order) <= NAMED_CLASSES
-    labels = [shown(data.class_names[c], 16) for c in order] if is_named else []
-    upright = max(map(len, labels), default=0) * len(labels) > (40 if narrow else 90)
+    labels = [shown(data.class_names[c], 14) for c in order] if is_named else []
+    upright = max(map(len, labels), default=0) * len(labels) > (40 if narrow else 80)
     with _canvas((_PHONE if narrow else 10, (4.4 if narrow else 5) + upright), alt) as (figure, out):
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[2.6, 1])
         _shade_groups(top, bottom, data.class_counts[order])
@@ -101,7 +101,7 @@ def size_and_accuracy(data: ReportData, alt: str, *, narrow: bool = False) -> st
         top.set_ylim(-3, 112)
         top.set_yticks(range(0, 101, 20))
         top.set_ylabel("accuracy, %")
-        top.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+        top.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=1 if narrow else 2)
         edges = np.append(x[line] - 0.5, len(order) - 0.5)
         floor, real = 0.8, data.class_counts[order].astype(float)
         _steps(bottom, edges, np.full(len(line), floor), np.maximum(real, floor)[line], "muted", 1.0, "real")
@@ -314,7 +314,7 @@ def reliability(models: Sequence[ModelResult], alt: str) -> str:
             share = 100 * bins.counts / max(bins.counts.sum(), 1)
             bottom.stairs(share, 100 * bins.edges, color=_COLOR[role], lw=1.6, fill=False)
         top.set(xlim=(0, 100), ylim=(0, 100), ylabel="right, %")
-        top.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+        top.legend(loc="lower left", bbox_to_anchor=(0, 1))
         bottom.set(xlabel="confidence, %", ylabel="rows, %")
     return out[0]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 from ltstore.backtest import Candidate, Card, Member, Result
 from ltstore.metrics import evaluate_predictions
 from ltstore.quality import ClassTable, Quality
-from ltstore.report import Example, ModelResult, ReportData, row_map
+from ltstore.report import Example, ModelResult, ReportData, render_report, row_map
 from ltstore.types import Donors, DoubleArray, IntArray
 
 N_CLASSES = 6
@@ -78,6 +79,12 @@ def full_report(**changes: Any) -> ReportData:
         "provenance": {"seed": 0, "versions": {"numpy": "2"}},
     }
     return ReportData(**{**fields, **changes})
+
+
+@cache
+def full_html() -> str:
+    """The page of `full_report()`."""
+    return render_report(full_report())
 
 
 def example(class_id: int, predicted: int | None = None, size: tuple[int, int] = (32, 24)) -> Example:

@@ -11,7 +11,7 @@ from ltstore.report import RowMap, render_report
 from ltstore.report.borrowing import MAX_CLASSES, MAX_DRAWN, MAX_LINES, donors_section
 from ltstore.report.maps import SIZE, map_section
 from ltstore.types import Donors
-from support.reports import COUNTS, NAMES, full_report
+from support.reports import COUNTS, NAMES, full_html, full_report
 from support.words import section_text
 
 
@@ -32,7 +32,7 @@ def test_a_map_draws_every_row_inside_and_says_who_is_who() -> None:
     drawn = np.vstack([drawn, np.array(dots, float)])
     np.testing.assert_allclose(drawn.min(axis=0), 14)
     np.testing.assert_allclose(drawn.max(axis=0), np.array(SIZE) - 14)
-    assert "takes" in section_text(render_report(data), "maps")
+    assert "takes" in section_text(full_html(), "maps")
 
 
 def test_up_is_up_and_rows_in_one_place_are_in_the_middle() -> None:
@@ -49,7 +49,7 @@ def test_up_is_up_and_rows_in_one_place_are_in_the_middle() -> None:
 
 
 def test_the_picker_needs_no_script_and_shows_one_map_at_a_time() -> None:
-    html = render_report(full_report())
+    html = full_html()
     assert html.count('type="radio"') == 2
     assert re.findall(r'id="map-(\d)" checked', html) == ["4"]
     for c in (4, 5):

@@ -14,7 +14,7 @@ from ltstore.report import render_report
 from ltstore.report.look import MAX_IMAGES, N_CARDS, look_section
 from ltstore.report.neighbors import ClassSimilarity, worst_classes
 from ltstore.report.thumbnail import thumbnail
-from support.reports import NAMES, example, full_report
+from support.reports import NAMES, example, full_html, full_report
 from support.words import section_text
 
 
@@ -23,7 +23,7 @@ def test_the_worst_classes_come_first_with_rows_and_takers() -> None:
     worst = worst_classes(data.chosen_model.evaluation, N_CARDS)
     found = look_section(data, ClassSimilarity(data))
     assert [card["story"].class_id for card in found["cards"]] == worst
-    text = section_text(render_report(data), "look")
+    text = section_text(full_html(), "look")
     assert data.labels is not None
     for c in worst:
         taken = np.asarray(data.predictions)[(data.labels == c) & (data.predictions != c)]

@@ -11,7 +11,7 @@ import pytest
 from ltstore.errors import DataError
 from ltstore.quality import ClassTable
 from ltstore.report import measures, plots, render_report
-from support.reports import COUNTS, N_CLASSES, full_report, made_card, made_quality
+from support.reports import COUNTS, N_CLASSES, full_html, full_report, made_card, made_quality
 from support.words import section_text
 
 
@@ -25,7 +25,7 @@ def test_the_table_gives_means_over_the_classes_of_a_group_beside_real_rows() ->
 
 
 def test_the_text_says_what_was_looked_at() -> None:
-    text = section_text(render_report(full_report()), "quality")
+    text = section_text(full_html(), "quality")
     assert "200 of 3,000 synthetic rows were looked at" in text
     assert "2 large classes are cut down" in text
     assert "(1 more have too few)" in text
@@ -44,7 +44,7 @@ def test_intruders_are_those_beyond_their_real_rows() -> None:
     found = measures.quality_section(full_report())
     assert found is not None
     assert [(each["class_id"], each["on"]) for each in found["intruders"]] == [(4, 2), (3, 1), (2, 0), (1, 0)]
-    assert "Classes whose synthetic rows" in section_text(render_report(full_report()), "quality")
+    assert "Classes whose synthetic rows" in section_text(full_html(), "quality")
 
 
 def test_nothing_measured_shows_nothing() -> None:
@@ -71,11 +71,11 @@ def test_long_lists_are_capped_and_keep_the_chosen_and_the_reference(chosen: int
     drawn = set(re.findall(r"<text[^>]*>([^<]*)</text>", html))
     assert {data.card.choice.candidate.name, "la"} <= drawn
     assert "16 are shown" in section_text(html, "backtest")
-    assert "are shown" not in section_text(render_report(full_report()), "backtest")
+    assert "are shown" not in section_text(full_html(), "backtest")
 
 
 def test_the_backtest_is_told_in_words() -> None:
-    text = section_text(render_report(full_report()), "backtest")
+    text = section_text(full_html(), "backtest")
     assert "Chosen: gda, lean 0.125, the best tail among 3 whose scores cannot be told apart." in text
     assert "Foreseen gain over la: +3.0 points (95 % interval +2.5 to +3.5)" in text
     assert "3 of 5 candidates cannot be told from the best" in text

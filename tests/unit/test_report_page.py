@@ -14,7 +14,7 @@ import pytest
 from ltstore.errors import StoreWriteError
 from ltstore.metrics import Estimate, evaluate_predictions
 from ltstore.report import ModelResult, ReportData, page, render_report, write_report
-from support.reports import COUNTS, N_CLASSES, full_report
+from support.reports import COUNTS, N_CLASSES, full_html, full_report
 
 VOID = {"meta", "br", "img", "link", "hr", "input"}
 
@@ -52,7 +52,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def html() -> str:
-    return render_report(full_report())
+    return full_html()
 
 
 def table_row(html: str, name: str) -> str:
@@ -126,6 +126,27 @@ def test_tables_have_headers_and_what_scrolls_can_be_reached(html: str) -> None:
 def test_plots_follow_the_colours_of_the_page(html: str) -> None:
     for svg in re.findall(r"<svg.*?</svg>", html, re.S):
         assert not re.search(r"(fill|stroke)(: |=\")#", svg), "a colour of its own does not turn dark"
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG 2.1: (L1 + 0.05) / (L2 + 0.05) of relative luminances."""
+    lights = []
+    for color in (one, other):
+        part = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+        linear = np.where(part <= 0.04045, part / 12.92, ((part + 0.055) / 1.055) ** 2.4)
+        lights.append(float(linear @ [0.2126, 0.7152, 0.0722]) + 0.05)
+    return max(lights) / min(lights)
+
+
+def test_text_stands_out_from_what_it_is_written_on(html: str) -> None:
+    schemes = [
+        dict(re.findall(r"--(\w+): (#[\da-f]{6})", block)) for block in re.findall(r":root {(.*?)}", html, re.S)
+    ]
+    light, dark, _ = schemes
+    for scheme in (light, dark):
+        for text in ("ink", "muted", "chosen", "good", "bad"):
+            for ground in ("page", "panel", "shade"):
+                assert contrast(scheme[text], scheme[ground]) >= 4.5, (text, ground)
 
 
 HOSTILE = [
