@@ -4,13 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ltstore.backtest import Card
 from ltstore.errors import ConfigError, DataError
 from ltstore.metrics import Evaluation
 from ltstore.quality import Quality
 from ltstore.types import BoolArray, Donors, DoubleArray, IntArray
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+class Reliability(Protocol):
+    """Predictions by their confidence: `edges` (b + 1,); `counts`, mean `confidence`, `accuracy` (b,), NaN if empty."""
+
+    @property
+    def edges(self) -> DoubleArray: ...
+    @property
+    def counts(self) -> IntArray: ...
+    @property
+    def confidence(self) -> DoubleArray: ...
+    @property
+    def accuracy(self) -> DoubleArray: ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -26,12 +42,34 @@ class ModelResult:
         What it is, in a few words ("closed form, no training").
     seconds : float or None
         What it cost to make.
+    reliability : Reliability or None
     """
 
     name: str
     evaluation: Evaluation
     note: str = ""
     seconds: float | None = None
+    reliability: Reliability | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Example:
+    """One image of a class.
+
+    Attributes
+    ----------
+    image : PIL image
+    row_id : int
+    class_id : int
+        Its label.
+    predicted : int or None
+        What the chosen model took a test row for; None for a training row.
+    """
+
+    image: Image
+    row_id: int
+    class_id: int
+    predicted: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -86,7 +124,12 @@ class ReportData:
     class_means : (C, D) float64 or None
         For similarities between classes (cosines); zero where a class has no rows.
     donors : Donors or None
-    row_map : RowMap or None
+    row_maps : mapping of class id to RowMap
+        A plane for each of a few classes, with rows of those it is confused with or borrows from.
+    examples : mapping of class id to sequence of Example
+        Images that tell about a class: some it was trained on, some that were taken for another class, some of that.
+    no_examples : str
+        Why there are none, where that is worth saying.
     quality : Quality or None
         Of the synthetic rows that the chosen model was trained on.
     card : Card or None
@@ -118,7 +161,9 @@ class ReportData:
     baseline_predictions: IntArray | None = None
     class_means: DoubleArray | None = None
     donors: Donors | None = None
-    row_map: RowMap | None = None
+    row_maps: Mapping[int, RowMap] = field(default_factory=dict)
+    examples: Mapping[int, Sequence[Example]] = field(default_factory=dict)
+    no_examples: str = ""
     quality: Quality | None = None
     card: Card | None = None
     card_used: bool = False
@@ -151,10 +196,11 @@ class ReportData:
                 raise DataError(
                     f"{what} must have one entry for each of {n_classes} classes, found {len(values)}"
                 )
-        if self.row_map is not None and (self.row_map.class_ids >= n_classes).any():
-            raise DataError(
-                f"row_map has class {self.row_map.class_ids.max()}, outside the {n_classes} classes"
-            )
+        for class_id, drawn in self.row_maps.items():
+            if (drawn.class_ids >= n_classes).any():
+                raise DataError(
+                    f"the map of class {class_id} has class {drawn.class_ids.max()}, outside the {n_classes} classes"
+                )
         rows = {"predictions": self.predictions, "baseline_predictions": self.baseline_predictions}
         for what, column in rows.items():
             if column is not None and (self.labels is None or len(column) != len(self.labels)):

@@ -1,4 +1,4 @@
-"""What the sections on the quality of synthetic rows and on the backtest say."""
+"""What the sections on the quality of synthetic rows, on confidence and on the backtest say."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def quality_section(data: ReportData) -> dict[str, Any] | None:
         f"Measures of synthetic rows of {data.chosen_model.name} as multiples of those of real rows, by group."
     )
     return {
-        "svg": plots.against_real(tables, shown(alt, 500)),
+        "svg": plots.both(plots.against_real, tables, shown(alt, 500)),
         "tables": [{"title": title, "rows": _lines(table)} for title, table in tables],
         "groups": _GROUPS,
         "n_measured": quality.n_measured,
@@ -93,6 +93,23 @@ def _intruders(data: ReportData) -> list[dict[str, Any]]:
     ]
 
 
+def reliability_section(data: ReportData) -> dict[str, Any] | None:
+    """Return what the section on confidence shows, None where the reported model has no reliability."""
+    chosen = data.chosen_model
+    if chosen.reliability is None:
+        return None
+    models = [m for m in (data.baseline_model, chosen) if m is not None and m.reliability is not None]
+    counts, confidence, accuracy = (
+        getattr(chosen.reliability, name) for name in ("counts", "confidence", "accuracy")
+    )
+    alt = f"Share of right rows against confidence, for {' and '.join(m.name for m in models)}."
+    return {
+        "svg": plots.reliability(models, shown(alt, 500)),
+        "sure": float(np.nansum(counts * confidence) / counts.sum()),
+        "right": float(np.nansum(counts * accuracy) / counts.sum()),
+    }
+
+
 def backtest_section(data: ReportData) -> dict[str, Any] | None:
     """Return what the section on the backtest shows, None without a card."""
     card = data.card
@@ -110,7 +127,7 @@ def backtest_section(data: ReportData) -> dict[str, Any] | None:
         f"{chosen.candidate.name}."
     )
     return {
-        "svg": plots.candidate_gains(card, places, reference, shown(alt, 500)),
+        "svg": plots.both(plots.candidate_gains, card, places, reference, shown(alt, 500)),
         "chosen": shown(chosen.candidate.name),
         "reason": shown(card.reason, 200),
         "used": data.card_used,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ltstore.metrics import confusion_pairs, count_groups
+from ltstore.metrics import Evaluation, confusion_pairs, count_groups
 from ltstore.report.data import ReportData
 from ltstore.types import UNLABELLED, BoolArray, DoubleArray, IntArray
 
@@ -154,46 +154,61 @@ def errors_to_neighbors(data: ReportData, similarity: ClassSimilarity) -> dict[s
     return shares
 
 
-def reasons(data: ReportData, confused: Confused, names: Sequence[str]) -> list[str]:
-    """Say in a few phrases why a class does badly: rows, neighbours, donors, or too few test rows to know.
+def worst_classes(evaluation: Evaluation, limit: int) -> list[int]:
+    """Return the classes with test rows that a model does worst on; of equals, the smallest first."""
+    tested = np.flatnonzero(evaluation.test_counts > 0)
+    order = np.lexsort((evaluation.class_counts[tested], evaluation.class_accuracy[tested]))
+    return [int(c) for c in tested[order[:limit]]]
 
-    Parameters
+
+@dataclass(frozen=True, kw_only=True)
+class Why:
+    """What is known of why a class does badly.
+
+    Attributes
     ----------
-    names : sequence of str
-        Class names as they are to be shown.
+    few : bool
+        It has fewer than 20 training rows.
+    times : float or None
+        Training rows of the class that takes most of its rows over its own, where that is 5 or more.
+    scattered : bool
+        No class takes a fifth of its rows, and four or more take some.
+    far_donor : bool
+        Its best donor is farther than those of three quarters of the tail.
+    below : float
+        Accuracy lost to the baseline, 0 where that is less than five points.
+    doubtful : bool
+        Fewer than 20 test rows tell of it.
     """
-    said = []
-    n_train = int(data.class_counts[confused.class_id])
-    if count_groups(data.class_counts)["few"][confused.class_id]:
-        said.append("no training rows" if not n_train else f"only {_plural(n_train, 'training row')}")
-    if confused.takers:
-        first = confused.takers[0]
-        taken = f"{first.n_rows} of its {confused.n_rows} test rows go to {names[first.class_id]}"
-        if first.share >= 0.2:
-            if first.rank is not None and first.rank <= NEAREST:
-                taken += (
-                    ", its nearest class"
-                    if first.rank == 1
-                    else f", number {first.rank} of its nearest classes"
-                )
-            n_taker = int(data.class_counts[first.class_id])
-            if n_train and n_taker >= 5 * n_train:
-                taken += f"; {names[first.class_id]} has {n_taker / n_train:.0f} times as many training rows"
-            said.append(taken)
-        elif confused.n_takers >= 4:
-            said.append(f"its errors scatter over {confused.n_takers} classes")
+
+    few: bool
+    times: float | None
+    scattered: bool
+    far_donor: bool
+    below: float
+    doubtful: bool
+
+
+def why(data: ReportData, confused: Confused) -> Why:
+    """Say why a class does badly: rows, neighbours, donors, or too few test rows to know."""
+    class_id, takers = confused.class_id, confused.takers
+    n_train = int(data.class_counts[class_id])
+    times = data.class_counts[takers[0].class_id] / n_train if takers and n_train else 0.0
+    below = 0.0
     if data.baseline_model is not None:
-        lost = data.baseline_model.evaluation.class_accuracy[confused.class_id] - confused.accuracy
-        if lost >= 0.05:
-            said.append(f"{100 * lost:.0f} points below the baseline")
-    best = nearest_donor_similarity(data)
-    if best is not None and np.isfinite(best[confused.class_id]):
-        tail = best[~data.donors.head & np.isfinite(best)] if data.donors is not None else best[:0]
-        if len(tail) >= 8 and best[confused.class_id] < np.quantile(tail, 0.25):
-            said.append(f"no donor is close (best cosine {best[confused.class_id]:.2f})")
-    if confused.n_rows < _FEW_TEST_ROWS:
-        said.append(f"judged on {_plural(confused.n_rows, 'test row')} only")
-    return said
+        below = float(data.baseline_model.evaluation.class_accuracy[class_id]) - confused.accuracy
+    best, far = nearest_donor_similarity(data), False
+    if best is not None and data.donors is not None and np.isfinite(best[class_id]):
+        tail = best[~data.donors.head & np.isfinite(best)]
+        far = len(tail) >= 8 and bool(best[class_id] < np.quantile(tail, 0.25))
+    return Why(
+        few=bool(count_groups(data.class_counts)["few"][class_id]),
+        times=float(times) if times >= 5 else None,
+        scattered=bool(takers) and takers[0].share < 0.2 and confused.n_takers >= 4,
+        far_donor=far,
+        below=below if below >= 0.05 else 0.0,
+        doubtful=confused.n_rows < _FEW_TEST_ROWS,
+    )
 
 
 def nearest_donor_similarity(data: ReportData) -> DoubleArray | None:
@@ -202,7 +217,3 @@ def nearest_donor_similarity(data: ReportData) -> DoubleArray | None:
         return None
     best: DoubleArray = data.donors.similarity[:, 0]
     return best
-
-
-def _plural(n: int, what: str) -> str:
-    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"

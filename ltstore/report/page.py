@@ -11,26 +11,20 @@ from typing import Any
 import numpy as np
 
 from ltstore.atomic import write_bytes
-from ltstore.metrics import Estimate, Evaluation, count_groups, paired_bootstrap
+from ltstore.metrics import Estimate, count_groups, paired_bootstrap
 from ltstore.metrics.accuracy import GROUPS
 from ltstore.report import plots
+from ltstore.report.borrowing import donors_section
 from ltstore.report.data import ModelResult, ReportData
-from ltstore.report.measures import backtest_section, quality_section
-from ltstore.report.neighbors import (
-    ClassSimilarity,
-    Confused,
-    confused_classes,
-    errors_to_neighbors,
-    most_confused,
-    nearest_donor_similarity,
-    reasons,
-)
-from ltstore.report.text import shown
+from ltstore.report.look import look_section
+from ltstore.report.maps import map_section
+from ltstore.report.measures import backtest_section, quality_section, reliability_section
+from ltstore.report.neighbors import ClassSimilarity, confused_classes, errors_to_neighbors, most_confused
+from ltstore.report.text import points, shown
 from ltstore.types import UNLABELLED
 
-MAX_DONOR_CLASSES = 40
 MAX_CONFUSED_CLASSES = 12
-MAX_WORST_CLASSES = 12
+_NTH = ("nearest", "2nd nearest", "3rd nearest", "4th nearest", "5th nearest")
 _COLUMNS = ("overall", "balanced", *GROUPS)
 
 
@@ -65,10 +59,15 @@ def render_report(data: ReportData) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["percent"] = _percent
-    environment.filters["interval"] = _interval
-    environment.filters["duration"] = _duration
-    environment.filters["points"] = _points
+    environment.filters |= {
+        "percent": _percent,
+        "interval": _interval,
+        "duration": _duration,
+        "points": points,
+        "shown": shown,
+        "thousands": "{:,}".format,
+        "nth": lambda rank: _NTH[rank - 1],
+    }
     template = environment.from_string(here.joinpath("report.html.j2").read_text("utf-8"))
     html: str = template.render(css=here.joinpath("report.css").read_text("utf-8"), **_sections(data))
     return html
@@ -91,22 +90,19 @@ def _sections(data: ReportData) -> dict[str, Any]:
         "columns": _columns(data),
         "sizes": _sizes(data),
         "synthesis": _synthesis(data),
-        "donors": _donors(data),
+        "donors": donors_section(data),
         "confusion": _confusion(data, similarity),
-        "worst": _worst(data, similarity, names),
-        "map": _map(data, names),
+        "look": look_section(data, similarity),
+        "maps": map_section(data),
         "quality": quality_section(data),
         "backtest": backtest_section(data),
+        "reliability": reliability_section(data),
         "provenance": _provenance(data),
     }
 
 
 def _percent(value: float | None, digits: int = 1) -> str:
     return "n/a" if value is None or np.isnan(value) else f"{100 * value:.{digits}f}"
-
-
-def _points(difference: float) -> str:
-    return f"{100 * difference:+.1f}".replace("-", "\u2212")
 
 
 def _interval(estimate: Estimate | None) -> str:
@@ -166,7 +162,6 @@ def _headline(data: ReportData) -> list[dict[str, Any]]:
             "note": shown(model.note, 160),
             "seconds": model.seconds,
             "evaluation": model.evaluation,
-            "worst_name": shown(model.evaluation.worst.name, 24),
             "best": {column: marks[place] for column, marks in ties.items()},
             "best_tenth": len(tenths) > 1 and model.evaluation.worst_tenth == max(tenths),
         }
@@ -201,9 +196,9 @@ def _sizes(data: ReportData) -> dict[str, Any]:
     )
     blocks = data.n_classes > plots.MAX_POINTS
     size = data.n_classes // plots.N_BLOCKS
-    points = f"Means of about {size:,} classes each, with 95 % intervals," if blocks else "Every class"
+    points = f"Means of about {size:,} classes each, with 95 % intervals" if blocks else "Every class"
     return {
-        "svg": plots.size_and_accuracy(data, shown(alt, 500)),
+        "svg": plots.both(plots.size_and_accuracy, data, shown(alt, 500)),
         "points": points,
         "blocks": blocks,
         "smooth": data.n_classes > plots.NAMED_CLASSES,
@@ -238,31 +233,11 @@ def _synthesis(data: ReportData) -> dict[str, Any] | None:
         )
     alt = f"Gain in accuracy of each class, {data.chosen_model.name} over {reference.name}, by training rows."
     return {
-        "svg": plots.gain_by_size(data, shown(alt, 500)),
+        "svg": plots.both(plots.gain_by_size, data, shown(alt, 500)),
         "groups": groups,
         "reference": shown(reference.name),
         "alone": data.without_synthesis is not None,
     }
-
-
-def _donors(data: ReportData) -> dict[str, Any] | None:
-    if data.donors is None:
-        return None
-    lent = np.flatnonzero(~data.donors.head & (data.donors.weights.sum(axis=1) > 0))
-    order = lent[np.argsort(data.class_counts[lent], kind="stable")]
-    rows = []
-    for class_id in order[:MAX_DONOR_CLASSES]:
-        used = np.flatnonzero((data.donors.class_ids[class_id] >= 0) & (data.donors.weights[class_id] > 0))
-        lenders = [
-            (
-                int(data.donors.class_ids[class_id, j]),
-                data.donors.weights[class_id, j],
-                data.donors.similarity[class_id, j],
-            )
-            for j in used
-        ]
-        rows.append({"class_id": int(class_id), "donors": lenders})
-    return {"rows": rows, "total": len(lent)} if rows else None
 
 
 def _confusion(data: ReportData, similarity: ClassSimilarity) -> dict[str, Any] | None:
@@ -272,66 +247,6 @@ def _confusion(data: ReportData, similarity: ClassSimilarity) -> dict[str, Any] 
     most = most_confused(data, MAX_CONFUSED_CLASSES)
     classes = confused_classes(data, most, similarity)
     return {"classes": classes, "near": errors_to_neighbors(data, similarity)} if classes else None
-
-
-def _worst(data: ReportData, similarity: ClassSimilarity, names: Sequence[str]) -> dict[str, Any] | None:
-    evaluation = data.chosen_model.evaluation
-    tested = np.flatnonzero(evaluation.test_counts > 0)
-    order = tested[np.lexsort((data.class_counts[tested], evaluation.class_accuracy[tested]))]
-    ids = [int(c) for c in order[:MAX_WORST_CLASSES]]
-    stories = confused_classes(data, ids, similarity) or [_alone(evaluation, c) for c in ids]
-    donor_similarity = nearest_donor_similarity(data)
-    before = data.baseline_model.evaluation.class_accuracy if data.baseline_model is not None else None
-    rows = [
-        {
-            "story": story,
-            "reasons": reasons(data, story, names),
-            "synthetic": None if data.synthetic_counts is None else int(data.synthetic_counts[story.class_id]),
-            "before": None if before is None else float(before[story.class_id]),
-            "donor": _nearest_donor(data, story.class_id, donor_similarity),
-        }
-        for story in stories
-    ]
-    return {"rows": rows, "total": len(tested), "has_takers": data.predictions is not None} if rows else None
-
-
-def _alone(evaluation: Evaluation, class_id: int) -> Confused:
-    return Confused(
-        class_id=class_id,
-        n_rows=int(evaluation.test_counts[class_id]),
-        accuracy=float(evaluation.class_accuracy[class_id]),
-        takers=(),
-        n_takers=0,
-    )
-
-
-def _nearest_donor(data: ReportData, class_id: int, similarity: Any) -> tuple[int, float] | None:
-    if data.donors is None or similarity is None or data.donors.class_ids[class_id, 0] < 0:
-        return None
-    return int(data.donors.class_ids[class_id, 0]), float(similarity[class_id])
-
-
-def _map(data: ReportData, names: Sequence[str]) -> dict[str, Any] | None:
-    rows = data.row_map
-    if rows is None or not len(rows.points):
-        return None
-    present = np.unique(rows.class_ids)
-    tail = np.unique(rows.class_ids[rows.synthetic])  # those that got synthetic rows; without any, the smallest
-    if not len(tail):
-        tail = present
-    tail = tail[np.argsort(data.class_counts[tail], kind="stable")][: plots.MAX_MAP_CLASSES]
-    others = np.setdiff1d(present, tail)
-    alt = f"Rows of {len(present)} classes in the plane: {', '.join(names[c] for c in tail)}."
-    svg = plots.map_of_rows(rows, tail.tolist(), others.tolist(), names, shown(alt, 500))
-    return {
-        "svg": svg,
-        "method": rows.method,
-        "n_shown": len(rows.points),
-        "n_rows": rows.n_rows,
-        "n_real": int((~rows.synthetic).sum()),
-        "n_synthetic": int(rows.synthetic.sum()),
-        "n_others": len(others),
-    }
 
 
 def _provenance(data: ReportData) -> str:

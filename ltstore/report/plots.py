@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -19,23 +19,33 @@ import numpy as np
 from ltstore.backtest import Card
 from ltstore.metrics import count_groups
 from ltstore.quality import ClassTable
-from ltstore.report.data import ReportData, RowMap
+from ltstore.report.data import ModelResult, ReportData
 from ltstore.report.text import shown
-from ltstore.types import BoolArray, DoubleArray, IntArray
+from ltstore.types import DoubleArray, IntArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MAX_POINTS = 1000
-MAX_MAP_CLASSES = 8
 NAMED_CLASSES = 25
+NAMED_GAINS = 6
 N_BLOCKS = 40
 MAX_RATIO = 2.5
+_PHONE = 4.7  # inches: at the width of a phone, text is as large as the page's
 _GROUP_MARKS = {"many": ("c0", "o"), "medium": ("c1", "s"), "few": ("c3", "^")}
-_MARKERS = "osD^vPX*"
-_MAP_ROLES = [f"c{i}" for i in range(MAX_MAP_CLASSES)]
-_ROLES = ["ink", "muted", "line", "panel", "shade", "chosen", "baseline", "good", "bad", *_MAP_ROLES]
+_ROLES = [
+    "ink",
+    "muted",
+    "line",
+    "panel",
+    "shade",
+    "chosen",
+    "baseline",
+    "good",
+    "bad",
+    *(f"c{i}" for i in range(5)),
+]
 _COLOR = {role: f"#{0xA1B200 + i:06x}" for i, role in enumerate(_ROLES)}
 _ROLE = {color: role for role, color in _COLOR.items()}
 _STYLE = {
@@ -64,12 +74,20 @@ _STYLE = {
 }
 
 
-def size_and_accuracy(data: ReportData, alt: str) -> str:
+def both(draw: Callable[..., str], *what: Any) -> str:
+    """Return a plot drawn twice, for a page and for a phone: the style sheet shows one of them."""
+    wide, narrow = (draw(*what, narrow=is_narrow) for is_narrow in (False, True))
+    return f'<div class="on-wide">{wide}</div><div class="on-narrow">{narrow}</div>'
+
+
+def size_and_accuracy(data: ReportData, alt: str, *, narrow: bool = False) -> str:
     """Return the SVG: accuracy of every class, largest first, over its real and synthetic rows."""
     order = np.argsort(-data.class_counts, kind="stable")
     x, line = np.arange(len(order)), _thinned(len(order))
     is_named = len(order) <= NAMED_CLASSES
-    with _canvas((10, 5.6), alt) as (figure, out):
+    labels = [shown(data.class_names[c], 14) for c in order] if is_named else []
+    upright = max(map(len, labels), default=0) * len(labels) > (40 if narrow else 80)
+    with _canvas((_PHONE if narrow else 10, (4.4 if narrow else 5) + upright), alt) as (figure, out):
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[2.6, 1])
         _shade_groups(top, bottom, data.class_counts[order])
         drawn = [(data.chosen_model, "chosen", "o")]
@@ -83,36 +101,34 @@ def size_and_accuracy(data: ReportData, alt: str) -> str:
         top.set_ylim(-3, 112)
         top.set_yticks(range(0, 101, 20))
         top.set_ylabel("accuracy, %")
-        top.legend(loc="upper center", bbox_to_anchor=(0.5, 1.17), ncols=2)
+        top.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=1 if narrow else 2)
         edges = np.append(x[line] - 0.5, len(order) - 0.5)
         floor, real = 0.8, data.class_counts[order].astype(float)
         _steps(bottom, edges, np.full(len(line), floor), np.maximum(real, floor)[line], "muted", 1.0, "real")
         if data.synthetic_counts is not None and data.synthetic_counts.any():
             total = np.maximum(real + data.synthetic_counts[order], floor)
             _steps(bottom, edges, np.maximum(real, floor)[line], total[line], "chosen", 0.35, "synthetic")
-            bottom.legend(loc="upper right", ncols=2, bbox_to_anchor=(1.0, 1.24))
+            bottom.legend(loc="lower left", ncols=2, bbox_to_anchor=(0, 1))
         bottom.set_yscale("log")
         bottom.set_ylim(floor, None)
         _plain_log(bottom.yaxis, (1.0,))
         bottom.set_ylabel("training rows")
         bottom.set_xlim(-0.5, len(order) - 0.5)
         if is_named:
-            labels = [shown(data.class_names[c], 16) for c in order]
-            slanted = max(map(len, labels)) * len(labels) > 90
-            bottom.set_xticks(x, labels, rotation=35 if slanted else 0, ha="right" if slanted else "center")
+            bottom.set_xticks(x, labels, rotation=90 if upright else 0)
         else:
-            bottom.set_xlabel("classes, largest first")
+            bottom.set_xlabel("class, largest first")
     return out[0]
 
 
-def gain_by_size(data: ReportData, alt: str) -> str:
+def gain_by_size(data: ReportData, alt: str, *, narrow: bool = False) -> str:
     """Return the SVG: gain in accuracy of the chosen model over the reference, class by class, against its rows."""
     reference = data.reference_model
     if reference is None:
         raise ValueError("a gain needs a model to compare with")
     gain = 100 * (data.chosen_model.evaluation.class_accuracy - reference.evaluation.class_accuracy)
     x = np.maximum(data.class_counts, 0.8).astype(float)
-    with _canvas((10, 4.6), alt) as (figure, out):
+    with _canvas((_PHONE, 3.8) if narrow else (10, 4.2), alt) as (figure, out):
         axes = figure.subplots()
         axes.axhline(0, color=_COLOR["muted"], lw=1.2)
         if len(gain) <= MAX_POINTS:
@@ -121,11 +137,16 @@ def gain_by_size(data: ReportData, alt: str) -> str:
                 (gain < 0, "bad", "v", "worse"),
                 (gain == 0, "muted", "o", "equal"),
             )
+            size = 9 if len(gain) <= NAMED_CLASSES else 5.5
             for which, role, marker, label in signs:
-                text = f"{label}: {int(which.sum())} classes"
-                axes.plot(
-                    x[which], gain[which], marker, color=_COLOR[role], ms=5.5, alpha=0.75, mew=0, label=text
-                )
+                text, color = f"{label} {int(which.sum())}", _COLOR[role]
+                axes.plot(x[which], gain[which], marker, color=color, ms=size, alpha=0.8, mew=0, label=text)
+        if len(gain) <= NAMED_CLASSES:
+            axes.margins(y=0.16)
+            largest = np.argsort(-np.abs(np.nan_to_num(gain)), kind="stable")[:NAMED_GAINS]
+            for class_id in largest[np.abs(np.nan_to_num(gain[largest])) > 0]:
+                name = shown(data.class_names[class_id], 16)
+                _beside(axes, name, (x[class_id], gain[class_id]), (0, 7), ha="center", fontsize=9)
         order = np.argsort(x, kind="stable")
         if len(gain) > MAX_POINTS:
             _scatter(axes, x[order], gain[order], "chosen", "o")
@@ -133,63 +154,37 @@ def gain_by_size(data: ReportData, alt: str) -> str:
             sizes, tied = np.unique(x, return_inverse=True)  # one value where classes are of one size
             trend = np.bincount(tied[order], _smooth(gain[order])) / np.bincount(tied)
             axes.plot(sizes, trend, color=_COLOR["ink"], lw=2, label="smoothed")
-        for edge in (19.5, 100.5):
+        for edge, group in ((19.5, "few"), (100.5, "medium")):
             if x.min() < edge < x.max():
-                axes.axvline(edge, color=_COLOR["line"], lw=1, ls=(0, (4, 3)))
-        axes.set_xlabel("real training rows of the class")
+                axes.axvline(edge, color=_COLOR["muted"], lw=1, ls=(0, (4, 3)))
+                top = axes.get_xaxis_transform()
+                _beside(
+                    axes, group, (edge, 1), (4, -1), xycoords=top, va="top", color=_COLOR["muted"], fontsize=9.5
+                )
+        axes.set_xlabel("real training rows of the class, largest first")
         axes.set_ylabel("gain in accuracy, points")
         if x.max() > 10 * x.min():
             axes.set_xscale("log")
             _plain_log(axes.xaxis, (1.0, 2.0, 5.0))
         axes.invert_xaxis()
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.13), ncols=4)
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2 if narrow else 4)
     return out[0]
 
 
-def map_of_rows(
-    rows: RowMap, class_ids: Sequence[int], donor_ids: Sequence[int], names: Sequence[str], alt: str
-) -> str:
-    """Return the SVG: real rows (filled) and synthetic ones (hollow) of a few classes, their donors behind them.
-
-    Parameters
-    ----------
-    class_ids : at most 8 classes, drawn each in its own colour and marker
-    donor_ids : classes drawn in grey
-    names : C strings
-    """
-    with _canvas((10, 6.2), alt) as (figure, out):
-        axes = figure.subplots()
-        axes.grid(visible=False)
-        axes.set_xticks([])
-        axes.set_yticks([])
-        axes.spines[:].set_visible(False)
-        labels = []
-        for donor in donor_ids:
-            mine = (rows.class_ids == donor) & ~rows.synthetic
-            axes.plot(*rows.points[mine].T, "o", color=_COLOR["muted"], ms=3.2, alpha=0.35, mew=0)
-            labels.append((donor, "muted", mine))
-        for place, class_id in enumerate(class_ids):
-            mine, color = rows.class_ids == class_id, _COLOR[f"c{place}"]
-            marker = _MARKERS[place]
-            made, real = mine & rows.synthetic, mine & ~rows.synthetic
-            axes.plot(*rows.points[made].T, marker, mfc="none", mec=color, ms=5, alpha=0.55, mew=0.9)
-            axes.plot(*rows.points[real].T, marker, mfc=color, mec=_COLOR["panel"], ms=8.5, mew=0.9)
-            labels.append((class_id, f"c{place}", real if real.any() else made))
-        _direct_labels(axes, rows.points, labels, names)
-    return out[0]
-
-
-def against_real(tables: Sequence[tuple[str, ClassTable]], alt: str) -> str:
+def against_real(tables: Sequence[tuple[str, ClassTable]], alt: str, *, narrow: bool = False) -> str:
     """Return the SVG: each measure of synthetic rows over that of real ones, group by group; 1 is as real rows are.
 
     Parameters
     ----------
     tables : sequence of (title, ClassTable)
-        Side by side. A measure that is 0 for real rows has no ratio; ratios beyond 2.5 are drawn at the edge.
+        Side by side, on a phone below each other. A measure that is 0 for real rows has no ratio;
+        ratios beyond 2.5 are drawn at the edge.
     """
-    height = 1.6 + 0.36 * max(len(table.values) for _, table in tables)
-    with _canvas((10, height), alt) as (figure, out):
-        panels = figure.subplots(1, len(tables), squeeze=False)[0]
+    lengths = [len(table.values) for _, table in tables]
+    size = (_PHONE, 0.9 * len(tables) + 0.36 * sum(lengths)) if narrow else (10, 1.6 + 0.36 * max(lengths))
+    grid = (len(tables), 1) if narrow else (1, len(tables))
+    with _canvas(size, alt) as (figure, out):
+        panels = figure.subplots(*grid, squeeze=False, height_ratios=lengths if narrow else None).ravel()
         for axes, (title, table) in zip(panels, tables, strict=True):
             values, real = table.averages(), table.averages(real=True)
             names = list(values)
@@ -219,12 +214,16 @@ def against_real(tables: Sequence[tuple[str, ClassTable]], alt: str) -> str:
             axes.set_title(title, fontsize=10.5, color=_COLOR["muted"], loc="left")
         handles, labels = panels[-1].get_legend_handles_labels()
         if handles:
-            figure.legend(handles, labels, loc="outside upper center", ncols=3)
+            figure.legend(handles, labels, loc="outside upper left", ncols=3)
     return out[0]
 
 
-def candidate_gains(card: Card, places: Sequence[int], reference: str, alt: str) -> str:
+def candidate_gains(
+    card: Card, places: Sequence[int], reference: str, alt: str, *, narrow: bool = False
+) -> str:
     """Return the SVG: gains of candidates with 95 % intervals, and beside them accuracy on kept and on cut classes.
+
+    On a phone, names stand above their gains, and the accuracies are left out.
 
     Parameters
     ----------
@@ -234,8 +233,9 @@ def candidate_gains(card: Card, places: Sequence[int], reference: str, alt: str)
     reference : str
         Name of what gains are over.
     """
-    with _canvas((10, 1.5 + 0.3 * len(places)), alt) as (figure, out):
-        left, right = figure.subplots(1, 2, sharey=True, width_ratios=[1.35, 1])
+    size = (_PHONE, 1.3 + 0.44 * len(places)) if narrow else (10, 1.5 + 0.3 * len(places))
+    with _canvas(size, alt) as (figure, out):
+        left, *others = figure.subplots(1, 1 if narrow else 2, sharey=True, squeeze=False)[0]
         y = np.arange(len(places))
         results = [card.results[place] for place in places]
         left.axvline(0, color=_COLOR["baseline"], lw=1.2)
@@ -261,23 +261,61 @@ def candidate_gains(card: Card, places: Sequence[int], reference: str, alt: str)
             )
             drawn.add(label)
         left.set_xlabel(f"gain over {shown(reference, 30)}, points")
-        for part, role, marker, label in (
-            ("head", "c2", "o", "kept classes"),
-            ("tail", "c4", "^", "cut classes"),
-        ):
-            accuracy = [100 * getattr(result, part) for result in results]
-            right.plot(accuracy, y, marker, color=_COLOR[role], ms=6.5, mew=0, label=label)
-        right.set_xlabel("accuracy, %")
-        left.set_yticks(y, [shown(result.candidate.name, 46) for result in results])
-        for tick, place in zip(left.get_yticklabels(), places, strict=True):
-            tick.set_color(_COLOR["chosen" if place == card.chosen else "ink"])
-        left.set_ylim(len(places) - 0.4, -0.6)
-        for axes, columns in ((left, 3), (right, 2)):
+        for right in others:
+            for part, role, marker, label in (
+                ("head", "c2", "o", "kept classes"),
+                ("tail", "c4", "^", "cut classes"),
+            ):
+                accuracy = [100 * getattr(result, part) for result in results]
+                right.plot(accuracy, y, marker, color=_COLOR[role], ms=6.5, mew=0, label=label)
+            right.set_xlabel("accuracy, %")
+        names = [shown(result.candidate.name, 46) for result in results]
+        colors = [_COLOR["chosen" if place == card.chosen else "ink"] for place in places]
+        left.set_yticks(y, [] if narrow else names)
+        if narrow:
+            for row, (name, color) in enumerate(zip(names, colors, strict=True)):
+                edge = left.get_yaxis_transform()
+                _beside(left, name, (0, row), (2, 5), xycoords=edge, color=color, fontsize=9)
+        else:
+            for tick, color in zip(left.get_yticklabels(), colors, strict=True):
+                tick.set_color(color)
+        left.set_ylim(len(places) - 0.4, -0.9)
+        for axes, columns in ((left, 1 if narrow else 3), *((axes, 2) for axes in others)):
             axes.grid(visible=True, axis="x")
             axes.grid(visible=False, axis="y")
             axes.tick_params(axis="y", length=0)
             axes.spines["left"].set_visible(False)
             axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns, fontsize=9.5)
+    return out[0]
+
+
+def reliability(models: Sequence[ModelResult], alt: str) -> str:
+    """Return the SVG: share of right rows against the confidence they were predicted with, and how many rows there are.
+
+    Parameters
+    ----------
+    models : sequence of ModelResult
+        Each with its reliability: the reported one, and before it what it is compared with, if anything.
+    """
+    with _canvas((_PHONE, 4.9), alt) as (figure, out):
+        top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3.2, 1])
+        top.plot([0, 100], [0, 100], color=_COLOR["muted"], lw=1, ls=(0, (4, 3)))
+        top.text(3, 8, "right as often as it is sure", rotation=40, color=_COLOR["muted"], size=9, va="bottom")
+        looks = [("baseline", "D"), ("chosen", "o")][-len(models) :]
+        for model, (role, marker) in zip(models, looks, strict=True):
+            if model.reliability is None:
+                raise ValueError(f"{model.name} has no reliability to draw")
+            bins = model.reliability
+            some = bins.counts > 0
+            x, y = 100 * bins.confidence[some], 100 * bins.accuracy[some]
+            top.plot(
+                x, y, marker=marker, color=_COLOR[role], ms=5.5, lw=1.6, mew=0, label=shown(model.name, 24)
+            )
+            share = 100 * bins.counts / max(bins.counts.sum(), 1)
+            bottom.stairs(share, 100 * bins.edges, color=_COLOR[role], lw=1.6, fill=False)
+        top.set(xlim=(0, 100), ylim=(0, 100), ylabel="right, %")
+        top.legend(loc="lower left", bbox_to_anchor=(0, 1))
+        bottom.set(xlabel="confidence, %", ylabel="rows, %")
     return out[0]
 
 
@@ -292,7 +330,7 @@ def _canvas(size: tuple[float, float], alt: str) -> Iterator[tuple[Figure, list[
     from matplotlib.figure import Figure
 
     out: list[str] = []
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": alt}), warnings.catch_warnings():
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": f"{alt} {size}"}), warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", message="Glyph .* missing", category=UserWarning
         )  # the browser has it
@@ -377,27 +415,11 @@ def _shade_groups(top: Axes, bottom: Axes, counts: IntArray) -> None:
         start += size
 
 
-def _direct_labels(
-    axes: Axes, points: DoubleArray, labels: list[tuple[int, str, BoolArray]], names: Sequence[str]
+def _beside(
+    axes: Axes, text: str, point: tuple[float, float], offset: tuple[float, float], **look: Any
 ) -> None:
-    """Write each class's name at its median, pushed apart vertically where two would lie on each other."""
-    low, high = points.min(axis=0), points.max(axis=0)
-    step = 0.04 * max(high[1] - low[1], 1e-9)
-    reach = 0.16 * max(high[0] - low[0], 1e-9)
-    placed: list[tuple[float, float]] = []
-    for class_id, role, mine in labels:
-        if not mine.any():
-            continue
-        x, y = np.median(points[mine], axis=0)
-        y += step if role != "muted" else 0.0  # above its rows, not on them
-        while any(abs(x - px) < reach and abs(y - py) < step for px, py in placed):
-            y += step / 2
-        placed.append((x, y))
-        text = axes.text(
-            x, y, shown(names[class_id], 28), ha="center", va="center", fontsize=10.5, fontweight="bold"
-        )
-        text.set_color(_COLOR[role] if role != "muted" else _COLOR["muted"])
-        text.set_bbox({"facecolor": _COLOR["panel"], "alpha": 0.78, "pad": 1.5, "linewidth": 0})
+    """Write a text so many points away from a point."""
+    axes.annotate(text, point, xytext=offset, textcoords="offset points", **look)
 
 
 def _steps(

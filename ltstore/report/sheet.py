@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ltstore.atomic import write_bytes
 from ltstore.report.text import shown
+from ltstore.report.thumbnail import thumbnail
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-SIDE = 160
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,16 +63,7 @@ def write_sheet(path: Path, title: str, queries: Sequence[tuple[str, Sequence[Ce
     from jinja2 import Environment
 
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"shown": shown, "thumbnail": _thumbnail}
+    environment.filters |= {"shown": shown, "thumbnail": thumbnail}
     template = environment.from_string(files("ltstore.report").joinpath("sheet.html.j2").read_text("utf-8"))
     page = template.render(title=title, queries=queries)
     write_bytes(Path(path), page.encode("utf-8", "replace"))
-
-
-def _thumbnail(image: Any) -> str:
-    """Return a data URL of the image, at most 160 pixels a side; smaller ones are enlarged by the browser."""
-    small = image.convert("RGB")
-    small.thumbnail((SIDE, SIDE))
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

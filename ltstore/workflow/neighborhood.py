@@ -360,7 +360,7 @@ def write_contact_sheet(
     """
     from ltstore.report import Cell, write_sheet
 
-    show = _image_reader(selection)
+    show = image_reader(selection)
     sheet = [
         (name, [Cell(image=show(one["row_id"]), **{key: one[key] for key in _SHOWN}) for one in answer])
         for name, answer in zip(names, answers, strict=True)
@@ -372,7 +372,7 @@ def write_contact_sheet(
 _SHOWN = ("rank", "class_name", "class_count", "group", "similarity", "row_id", "key")
 
 
-def _image_reader(selection: Selection) -> Callable[[int], Image | None]:
+def image_reader(selection: Selection) -> Callable[[int], Image | None]:
     """Return what gives the image of a row by its id, or None where it cannot be had."""
     split = selection.store.split(selection.split)
     places: list[tuple[int, ImageSource | None, dict[str, int]]] = []

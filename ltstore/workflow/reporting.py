@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,20 +15,23 @@ from ltstore.backtest import Card
 from ltstore.errors import DataError, LtstoreError
 from ltstore.linear import LinearModel
 from ltstore.quality import Quality
-from ltstore.report import ModelResult, ReportData, RowMap, row_map, write_report
+from ltstore.report import ModelResult, ReportData, RowMap, row_map, worst_classes, write_report
 from ltstore.store import Store
 from ltstore.types import Donors, DoubleArray, IntArray, Sampler
 from ltstore.workflow.backtesting import kept_card
 from ltstore.workflow.evaluation import EvaluateResult, JudgedModel
+from ltstore.workflow.examples import class_examples
 from ltstore.workflow.measuring import measure_sampler
 from ltstore.workflow.sampling import StoredSampler, build_sampler, fit_sampler
 from ltstore.workflow.selection import Selection, select
 
 _log = logging.getLogger(__name__)
 
-MAP_TAIL_CLASSES = 3
-MAP_DONORS = 2  # of each tail class
-MAP_ROWS = 60  # synthetic rows shown of each class
+MAP_CLASSES = 8  # the worst ones
+MAP_OTHERS = 2  # of each: classes that take its rows, and its donors
+MAP_ROWS = 500  # in one map
+SYNTHETIC_ROWS = 60  # of the class, in its map
+IMAGE_CLASSES = 3  # the worst ones
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +39,9 @@ class _Background:
     """What the training rows of the chosen model tell, where the store still holds them unchanged."""
 
     means: DoubleArray | None = None
+    selection: Selection | None = None
     donors: Donors | None = None
-    row_map: RowMap | None = None
+    row_maps: Mapping[int, RowMap] = field(default_factory=dict)
     quality: Quality | None = None
     card: Card | None = None
 
@@ -61,7 +65,13 @@ def write_evaluation_report(path: Path | str, result: EvaluateResult, store: Sto
     chosen, baseline = result.models[-1], result.models[result.baseline]
     model = chosen.model
     targets = _synthetic_counts(model)
-    background = _background(model, store, targets)
+    worst = worst_classes(chosen.evaluation, MAP_CLASSES)
+    takers = {c: _takers(c, result.labels, chosen.predictions) for c in worst}
+    background = _background(model, store, targets, takers)
+    judged_rows, examples = select(store, result.split, result.subset), {}
+    if np.array_equal(judged_rows.rows.labels, result.labels):  # else rows were added since
+        first = {c: takers[c] for c in worst[:IMAGE_CLASSES]}
+        examples = class_examples(judged_rows, chosen.predictions, background.selection, first)
     made_from = model.record.get("made_from", {})
     judged_on = result.split if result.subset is None else f"{result.split}, subset {result.subset}"
     write_report(
@@ -76,6 +86,7 @@ def write_evaluation_report(path: Path | str, result: EvaluateResult, store: Sto
                     evaluation=judged.evaluation,
                     note=_note(judged.model),
                     seconds=judged.model.record.get("train_seconds"),
+                    reliability=getattr(judged.evaluation, "reliability", None),
                 )
                 for judged in result.models
             ],
@@ -99,7 +110,9 @@ def write_evaluation_report(path: Path | str, result: EvaluateResult, store: Sto
             baseline_predictions=baseline.predictions,
             class_means=background.means,
             donors=background.donors,
-            row_map=background.row_map,
+            row_maps=background.row_maps,
+            examples=examples,
+            no_examples="" if examples else "the images of these rows are not where they were ingested from",
             quality=background.quality,
             card=background.card,
             card_used=_uses(model, background.card),
@@ -108,12 +121,20 @@ def write_evaluation_report(path: Path | str, result: EvaluateResult, store: Sto
     )
 
 
+def _takers(class_id: int, labels: IntArray, predictions: IntArray) -> list[int]:
+    """Return the classes that rows of a class are taken for, most rows first."""
+    others, rows = np.unique(predictions[(labels == class_id) & (predictions != class_id)], return_counts=True)
+    return [int(c) for c in others[np.argsort(-rows, kind="stable")]]
+
+
 def _synthetic_counts(model: LinearModel) -> IntArray:
     counts = model.record.get("synthetic_counts") or np.zeros(len(model.class_names))
     return np.asarray(counts, np.int64)
 
 
-def _background(model: LinearModel, store: Store, targets: IntArray) -> _Background:
+def _background(
+    model: LinearModel, store: Store, targets: IntArray, takers: Mapping[int, list[int]]
+) -> _Background:
     """Return what is known of the rows the model was trained on; a part that cannot be had is left out, and logged."""
     made_from, settings = model.record.get("made_from", {}), model.record.get("settings", {})
     try:
@@ -129,16 +150,18 @@ def _background(model: LinearModel, store: Store, targets: IntArray) -> _Backgro
     try:
         donors = selection.donors(settings.get("donors_by", "means"))
         sampler = _sampler(selection, settings)
-        rows = _map(selection, donors, sampler, targets, seed)
+        maps = _maps(selection, donors, sampler, targets, takers, seed)
     except LtstoreError as err:
-        _log.warning("the report shows no donors and no map of rows: %s", err)
-        return _Background(means=means, card=card)
+        _log.warning("the report shows no donors and no maps of rows: %s", err)
+        return _Background(means=means, selection=selection, card=card)
     try:
         quality = _quality(selection, settings, targets, seed)
     except LtstoreError as err:
         _log.warning("the report shows no quality of synthetic rows: %s", err)
         quality = None
-    return _Background(means=means, donors=donors, row_map=rows, quality=quality, card=card)
+    return _Background(
+        means=means, selection=selection, donors=donors, row_maps=maps, quality=quality, card=card
+    )
 
 
 def _uses(model: LinearModel, card: Card | None) -> bool:
@@ -193,34 +216,37 @@ def _sampler(selection: Selection, settings: Mapping[str, Any]) -> Sampler | Non
     return fit_sampler(selection, name, how["sampler_settings"], donors_by=how.get("donors_by", "means"))
 
 
-def _map(
-    selection: Selection, donors: Donors, sampler: Sampler | None, targets: IntArray, seed: int
-) -> RowMap | None:
-    """Lay out the smallest borrowing classes and their first donors, None where nobody borrows."""
-    counts = selection.counts
-    borrowers = [c for c in counts.argsort(kind="stable") if donors.class_ids[c, 0] >= 0][:MAP_TAIL_CLASSES]
-    if not borrowers:
-        return None
-    shown = np.unique([*borrowers, *donors.class_ids[borrowers, :MAP_DONORS].ravel()])
-    shown = shown[shown >= 0]
+def _maps(
+    selection: Selection,
+    donors: Donors,
+    sampler: Sampler | None,
+    targets: IntArray,
+    takers: Mapping[int, list[int]],
+    seed: int,
+) -> dict[int, RowMap]:
+    """Lay out the rows of each class beside those of the classes that take its test rows and of its first donors."""
     labels = selection.rows.labels
-    positions = np.flatnonzero(np.isin(labels, shown))
-    if len(positions) < 2:
-        return None
-    made = []
-    if sampler is not None:
-        made = [
-            sampler.sample(int(c), 0, min(int(targets[c]), MAP_ROWS), seed=seed)
-            for c in borrowers
-            if targets[c]
-        ]
-    return row_map(
-        selection.rows.take(positions),
-        labels[positions],
-        np.concatenate([rows.X for rows in made]) if made else None,
-        np.concatenate([rows.labels for rows in made]) if made else None,
-        shown,
-    )
+    maps = {}
+    for c, others in takers.items():
+        shown = np.unique([c, *others[:MAP_OTHERS], *donors.class_ids[c, :MAP_OTHERS]])
+        shown = shown[shown >= 0]
+        places = np.flatnonzero(np.isin(labels, shown))
+        if len(np.unique(labels[places])) < 2:
+            continue
+        made = (
+            sampler.sample(c, 0, min(int(targets[c]), SYNTHETIC_ROWS), seed=seed)
+            if sampler and targets[c]
+            else None
+        )
+        maps[c] = row_map(
+            selection.rows.take(places),
+            labels[places],
+            None if made is None else made.X,
+            None if made is None else made.labels,
+            shown,
+            max_points=MAP_ROWS,
+        )
+    return maps
 
 
 def _without_synthesis(chosen: JudgedModel, result: EvaluateResult) -> str | None:

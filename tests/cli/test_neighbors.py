@@ -149,7 +149,7 @@ def test_contact_sheet(shell: Shell, tmp_path: Path) -> None:
     shell.ok("index", store)
     shell.ok("query", store, "--row", "2", "-k", "9", "--html", page)
     text = page.read_text("utf-8")
-    assert text.count("data:image/jpeg;base64,") == 9
+    assert text.count("data:image/png;base64,") == 9
     assert "<script" not in text
     assert "&lt;script&gt;" in text
     assert "<i>" not in text

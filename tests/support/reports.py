@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from ltstore.backtest import Candidate, Card, Member, Result
 from ltstore.metrics import evaluate_predictions
 from ltstore.quality import ClassTable, Quality
-from ltstore.report import ModelResult, ReportData, row_map
-from ltstore.types import Donors
+from ltstore.report import Example, ModelResult, ReportData, render_report, row_map
+from ltstore.types import Donors, DoubleArray, IntArray
 
 N_CLASSES = 6
 COUNTS = np.array([400, 150, 60, 30, 5, 2])
@@ -39,6 +42,7 @@ def full_report(**changes: Any) -> ReportData:
             ),
             note=f"note on {name}",
             seconds=1.5,
+            reliability=MadeBins(),
         )
         for name, predicted in predictions.items()
     ]
@@ -65,12 +69,38 @@ def full_report(**changes: Any) -> ReportData:
             similarity=np.where(donor_ids < 0, np.nan, 0.5),
             head=COUNTS > 100,
         ),
-        "row_map": row_map(X, labels, X[240:] + 0.1, labels[240:], np.array([1, 4, 5])),
+        "row_maps": {
+            c: row_map(X, labels, X[labels == c] + 0.1, labels[labels == c], np.array([0, 1, c]))
+            for c in (4, 5)
+        },
+        "examples": {5: [example(5), example(5, predicted=0), example(0)]},
         "quality": made_quality(),
         "card": made_card(),
         "provenance": {"seed": 0, "versions": {"numpy": "2"}},
     }
     return ReportData(**{**fields, **changes})
+
+
+@cache
+def full_html() -> str:
+    """The page of `full_report()`."""
+    return render_report(full_report())
+
+
+def example(class_id: int, predicted: int | None = None, size: tuple[int, int] = (32, 24)) -> Example:
+    """An image of noise: the worst that JPEG and PNG can meet."""
+    noise = np.random.default_rng(class_id).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    return Example(image=Image.fromarray(noise), row_id=7, class_id=class_id, predicted=predicted)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MadeBins:
+    """Four bins of confidence, the second of them empty: right in 10, 60 and 90 of 100."""
+
+    edges: DoubleArray = field(default_factory=lambda: np.arange(5) / 4)
+    counts: IntArray = field(default_factory=lambda: np.array([100, 0, 100, 200]))
+    confidence: DoubleArray = field(default_factory=lambda: np.array([0.2, np.nan, 0.7, 0.95]))
+    accuracy: DoubleArray = field(default_factory=lambda: np.array([0.1, np.nan, 0.6, 0.9]))
 
 
 def made_quality(**changes: Any) -> Quality:

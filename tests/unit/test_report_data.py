@@ -50,10 +50,9 @@ def test_lengths_must_agree(changes: dict[str, Any], message: str) -> None:
 
 
 def test_a_map_of_other_classes_is_refused() -> None:
-    rows = full_report().row_map
-    assert rows is not None
-    with pytest.raises(DataError, match="row_map has class 15"):
-        full_report(row_map=replace(rows, class_ids=rows.class_ids + 10))
+    rows = full_report().row_maps[5]
+    with pytest.raises(DataError, match="the map of class 5 has class 15"):
+        full_report(row_maps={5: replace(rows, class_ids=rows.class_ids + 10)})
 
 
 def test_the_last_model_is_chosen_unless_told_and_no_model_is_its_own_baseline() -> None:

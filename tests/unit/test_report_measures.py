@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,13 +11,8 @@ import pytest
 from ltstore.errors import DataError
 from ltstore.quality import ClassTable
 from ltstore.report import measures, plots, render_report
-from support.reports import COUNTS, N_CLASSES, full_report, made_card, made_quality
-
-
-def text_of(html: str, section: str) -> str:
-    body = html[html.index(f'<section id="{section}">') :]
-    found = re.sub(r"<svg.*?</svg>", "", body[: body.index("</section>")], flags=re.S)
-    return " ".join(re.sub(r"<[^>]+>", " ", found).replace("&nbsp;", " ").split())
+from support.reports import COUNTS, N_CLASSES, full_html, full_report, made_card, made_quality
+from support.words import section_text
 
 
 def test_the_table_gives_means_over_the_classes_of_a_group_beside_real_rows() -> None:
@@ -29,7 +25,7 @@ def test_the_table_gives_means_over_the_classes_of_a_group_beside_real_rows() ->
 
 
 def test_the_text_says_what_was_looked_at() -> None:
-    text = text_of(render_report(full_report()), "quality")
+    text = section_text(full_html(), "quality")
     assert "200 of 3,000 synthetic rows were looked at" in text
     assert "2 large classes are cut down" in text
     assert "(1 more have too few)" in text
@@ -37,18 +33,18 @@ def test_the_text_says_what_was_looked_at() -> None:
 
 
 def test_without_held_out_rows_the_reason_is_said() -> None:
-    text = text_of(
+    text = section_text(
         render_report(full_report(quality=made_quality(held_out=None, reason="no <tail>"))), "quality"
     )
     assert "Not measured against held-out rows: no &lt;tail&gt;" in text
-    assert "Left:" not in text
+    assert "Against held-out rows:" not in text
 
 
 def test_intruders_are_those_beyond_their_real_rows() -> None:
     found = measures.quality_section(full_report())
     assert found is not None
     assert [(each["class_id"], each["on"]) for each in found["intruders"]] == [(4, 2), (3, 1), (2, 0), (1, 0)]
-    assert "Classes whose synthetic rows" in text_of(render_report(full_report()), "quality")
+    assert "Classes whose synthetic rows" in section_text(full_html(), "quality")
 
 
 def test_nothing_measured_shows_nothing() -> None:
@@ -74,16 +70,18 @@ def test_long_lists_are_capped_and_keep_the_chosen_and_the_reference(chosen: int
     html = render_report(data)
     drawn = set(re.findall(r"<text[^>]*>([^<]*)</text>", html))
     assert {data.card.choice.candidate.name, "la"} <= drawn
-    assert "16 are shown" in text_of(html, "backtest")
-    assert "are shown" not in text_of(render_report(full_report()), "backtest")
+    assert "16 are shown" in section_text(html, "backtest")
+    assert "are shown" not in section_text(full_html(), "backtest")
 
 
 def test_the_backtest_is_told_in_words() -> None:
-    text = text_of(render_report(full_report()), "backtest")
-    assert "Chosen: gda, lean 0.125 , the best tail among 3 whose scores cannot be told apart." in text
-    assert "Foreseen gain over la : +3.0 points (95 % interval +2.5 to +3.5)" in text
+    text = section_text(full_html(), "backtest")
+    assert "Chosen: gda, lean 0.125, the best tail among 3 whose scores cannot be told apart." in text
+    assert "Foreseen gain over la: +3.0 points (95 % interval +2.5 to +3.5)" in text
     assert "3 of 5 candidates cannot be told from the best" in text
-    assert "This model is what was chosen" in text_of(render_report(full_report(card_used=True)), "backtest")
+    assert "This model is what was chosen" in section_text(
+        render_report(full_report(card_used=True)), "backtest"
+    )
 
 
 def test_ratios_are_of_real_rows_and_kept_inside_the_plot() -> None:
@@ -99,3 +97,17 @@ def test_ratios_are_of_real_rows_and_kept_inside_the_plot() -> None:
     assert len(points) >= 3  # "a" in three groups; "b" and "c" nowhere
     assert max(points) <= width
     assert "nan" not in svg.lower()
+
+
+def test_confidence_is_told_beside_what_is_right() -> None:
+    data = full_report()
+    found = measures.reliability_section(data)
+    assert found is not None
+    assert found["sure"] == pytest.approx((100 * 0.2 + 100 * 0.7 + 200 * 0.95) / 400)
+    assert found["right"] == pytest.approx((100 * 0.1 + 100 * 0.6 + 200 * 0.9) / 400)
+    text = section_text(render_report(data), "reliability")
+    assert "70 % sure and right 62 % of the time: overconfident" in text
+    unknown = [replace(model, reliability=None) for model in data.models]
+    assert measures.reliability_section(full_report(models=unknown)) is None
+    one = [*unknown[:2], data.models[2]]  # a baseline without confidences is left out of the drawing
+    assert "with synthesis" in (measures.reliability_section(full_report(models=one)) or {})["svg"]

@@ -5,15 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ltstore.report import ReportData
+from ltstore.metrics import evaluate_predictions
+from ltstore.report import ModelResult, ReportData
 from ltstore.report.neighbors import (
     ClassSimilarity,
     confused_classes,
     errors_to_neighbors,
     most_confused,
-    reasons,
+    why,
+    worst_classes,
 )
-from support.reports import COUNTS, NAMES, full_report
+from ltstore.types import Donors
+from support.reports import COUNTS, full_report
 
 # oak 0: 3 of 4 right; yew 4: 1 of 5 right, 3 to oak, 1 to fir; elm 1: 16 of 20 right; box 5 has no test rows
 LABELS = np.array([0, 0, 0, 0, 4, 4, 4, 4, 4, -1] + 20 * [1])
@@ -88,14 +91,64 @@ def test_share_of_errors_that_stay_among_neighbours() -> None:
     assert found["few"] == pytest.approx(np.mean(np.array(near)[np.array(few)]))
 
 
-def test_reasons_name_rows_takers_and_doubt(data: ReportData) -> None:
+def test_reasons_are_rows_takers_the_baseline_and_doubt(data: ReportData) -> None:
     (yew,) = confused_classes(data, [4], ClassSimilarity(data))
-    assert reasons(data, yew, NAMES) == [
-        f"only {COUNTS[4]} training rows",
-        "3 of its 5 test rows go to oak, number 2 of its nearest classes; oak has 80 times as many training rows",
-        f"{100 * (data.models[0].evaluation.class_accuracy[4] - 0.2):.0f} points below the baseline",
-        "judged on 5 test rows only",
-    ]
+    found = why(data, yew)
+    assert found.few
+    assert found.times == COUNTS[0] / COUNTS[4]  # oak takes most of its rows
+    assert not found.scattered
+    assert found.below == pytest.approx(data.models[0].evaluation.class_accuracy[4] - 0.2)
+    assert found.doubtful
+    (elm,) = confused_classes(data, [1], ClassSimilarity(data))
+    found = why(data, elm)
+    assert (found.few, found.times, found.doubtful) == (False, None, False)
+
+
+def test_errors_that_no_class_takes_a_fifth_of_scatter(data: ReportData) -> None:
+    labels, predictions = np.zeros(20, np.int64), np.array(14 * [0] + [1, 1, 2, 3, 4, 5])
+    (oak,) = confused_classes(
+        full_report(labels=labels, predictions=predictions, baseline_predictions=None),
+        [0],
+        ClassSimilarity(data),
+    )
+    assert why(data, oak).scattered
+
+
+def test_a_donor_is_far_in_the_last_quarter_of_the_tail() -> None:
+    n_classes = 10
+    labels = np.arange(n_classes)
+    evaluation = evaluate_predictions(
+        labels, labels, class_counts=[500, 500] + 8 * [5], class_names=list(map(str, labels)), n_bootstrap=2
+    )
+    similarity = np.append([np.nan, np.nan], np.linspace(0.2, 0.9, 8))[:, None]
+    data = ReportData(
+        title="t",
+        class_names=list(map(str, labels)),
+        class_counts=np.array([500, 500] + 8 * [5]),
+        models=[ModelResult(name="m", evaluation=evaluation)],
+        labels=labels,
+        predictions=labels,
+        donors=Donors(
+            class_ids=np.where(np.isnan(similarity), -1, 0),
+            weights=np.nan_to_num(similarity * 0 + 1),
+            similarity=similarity,
+            head=labels < 2,
+        ),
+    )
+    stories = confused_classes(data, list(labels), ClassSimilarity(data))
+    assert [story.class_id for story in stories if why(data, story).far_donor] == [2, 3]
+
+
+def test_the_worst_classes_are_those_with_test_rows_and_of_equals_the_smallest() -> None:
+    evaluation = evaluate_predictions(
+        [0, 0, 1, 1, 2, 2],
+        [0, 1, 0, 1, 2, 2],
+        class_counts=[9, 3, 1, 0],
+        class_names=list("abcd"),
+        n_bootstrap=2,
+    )
+    assert worst_classes(evaluation, 9) == [1, 0, 2]
+    assert worst_classes(evaluation, 1) == [1]
 
 
 def test_no_predictions_no_stories() -> None:

@@ -14,7 +14,7 @@ import pytest
 from ltstore.errors import StoreWriteError
 from ltstore.metrics import Estimate, evaluate_predictions
 from ltstore.report import ModelResult, ReportData, page, render_report, write_report
-from support.reports import COUNTS, N_CLASSES, full_report
+from support.reports import COUNTS, N_CLASSES, full_html, full_report
 
 VOID = {"meta", "br", "img", "link", "hr", "input"}
 
@@ -52,7 +52,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def html() -> str:
-    return render_report(full_report())
+    return full_html()
 
 
 def table_row(html: str, name: str) -> str:
@@ -64,19 +64,20 @@ def table_row(html: str, name: str) -> str:
 def test_every_section_is_there(html: str) -> None:
     found = Page(html)
     assert found.sections == [
+        "look",
         "models",
         "sizes",
         "synthesis",
-        "worst",
         "confusion",
         "donors",
-        "map",
+        "maps",
         "quality",
         "backtest",
+        "reliability",
         "provenance",
     ]
     drawings = [attrs for tag, attrs in found.tags if tag == "svg"]
-    assert len(drawings) == 5
+    assert len(drawings) == 12  # four plots twice, for page and phone; donors, two maps, reliability
     assert all(attrs["role"] == "img" and len(attrs["aria-label"] or "") > 20 for attrs in drawings)
 
 
@@ -86,21 +87,19 @@ def test_sections_without_data_are_left_out() -> None:
         title="Trees", class_names=data.class_names, class_counts=data.class_counts, models=data.models[:1]
     )
     found = Page(render_report(bare))
-    assert found.sections == ["models", "sizes", "worst"]
+    assert found.sections == ["look", "models", "sizes", "reliability"]
     assert "baseline" not in found.text
 
 
 def test_no_request_leaves_the_file(html: str) -> None:
     found = Page(html)
-    assert {tag for tag, _ in found.tags}.isdisjoint(
-        {"script", "link", "img", "iframe", "object", "base", "form"}
-    )
+    assert {tag for tag, _ in found.tags}.isdisjoint({"script", "link", "iframe", "object", "base", "form"})
     for tag, attrs in found.tags:
         for key, value in attrs.items():
             assert not key.startswith("on"), (tag, key)
             if key in ("href", "xlink:href", "src"):
                 assert value is not None
-                assert value.startswith("#"), (tag, key, value)
+                assert value.startswith("data:image/" if tag == "img" else "#"), (tag, key, value)
     assert "@import" not in html
     assert set(re.findall(r"url\((.)", html)) <= {"#"}
     assert "default-src 'none'" in html
@@ -112,12 +111,42 @@ def test_ids_are_unique_and_what_is_referred_to_exists(html: str) -> None:
     used = set(re.findall(r'(?:href="|url\()#([^")]+)', html))
     assert used
     assert used <= set(ids)
+    assert {attrs["for"] for tag, attrs in Page(html).tags if tag == "label"} <= set(ids)
+
+
+def test_tables_have_headers_and_what_scrolls_can_be_reached(html: str) -> None:
+    found = Page(html)
+    assert all(attrs.get("scope") for tag, attrs in found.tags if tag == "th")
+    assert all(attrs.get("alt") for tag, attrs in found.tags if tag == "img")
+    scrolls = [attrs for _, attrs in found.tags if attrs.get("class") == "scroll"]
+    assert len(scrolls) == sum(tag == "table" for tag, _ in found.tags)
+    assert all(attrs["tabindex"] == "0" and attrs["aria-label"] for attrs in scrolls)
 
 
 def test_plots_follow_the_colours_of_the_page(html: str) -> None:
     for svg in re.findall(r"<svg.*?</svg>", html, re.S):
-        assert not re.search(r"(fill|stroke): #", svg), "a colour of its own does not turn dark"
-        assert "var(--ink)" in svg or "var(--muted)" in svg
+        assert not re.search(r"(fill|stroke)(: |=\")#", svg), "a colour of its own does not turn dark"
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG 2.1: (L1 + 0.05) / (L2 + 0.05) of relative luminances."""
+    lights = []
+    for color in (one, other):
+        part = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+        linear = np.where(part <= 0.04045, part / 12.92, ((part + 0.055) / 1.055) ** 2.4)
+        lights.append(float(linear @ [0.2126, 0.7152, 0.0722]) + 0.05)
+    return max(lights) / min(lights)
+
+
+def test_text_stands_out_from_what_it_is_written_on(html: str) -> None:
+    schemes = [
+        dict(re.findall(r"--(\w+): (#[\da-f]{6})", block)) for block in re.findall(r":root {(.*?)}", html, re.S)
+    ]
+    light, dark, _ = schemes
+    for scheme in (light, dark):
+        for text in ("ink", "muted", "chosen", "good", "bad"):
+            for ground in ("page", "panel", "shade"):
+                assert contrast(scheme[text], scheme[ground]) >= 4.5, (text, ground)
 
 
 HOSTILE = [
@@ -150,7 +179,8 @@ def test_names_cannot_become_markup() -> None:
     )
     found = Page(html)
     tags = {tag for tag, _ in found.tags}
-    assert tags.isdisjoint({"script", "img"})
+    assert "script" not in tags
+    assert all((attrs["src"] or "").startswith("data:image/") for tag, attrs in found.tags if tag == "img")
     assert not any(key.startswith("on") for _, attrs in found.tags for key in attrs)
     for name in HOSTILE:
         assert name in found.text  # shown as it is, as text
@@ -275,7 +305,7 @@ def test_many_classes_make_neither_a_large_file_nor_a_long_wait() -> None:
     html = render_report(data)
     assert time.perf_counter() - start < 20
     assert len(html) < 1_000_000
-    assert "12 of 8,142 classes" in html
+    assert "The next 9 of 8,142 classes" in html
     assert "Means of about 203 classes" in html
 
 
