@@ -117,7 +117,8 @@ CASE = Case(
     build=build,
     rounds=11,
     note=(
-        "ltstore validates and normalises the queries, the bare call gets them ready. sq8 and ivfpq: beside FAISS's "
+        "ltstore validates and normalises the queries, the bare call gets them ready. Single queries are 24 different "
+        "ones in a row: one asked again and again finds its rows in the cache. sq8 and ivfpq: beside FAISS's "
         "IndexRefine, which holds all rows in memory once more; ltstore reads the candidates from the rows themselves."
     ),
 )

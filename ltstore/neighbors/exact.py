@@ -95,7 +95,7 @@ class ExactIndex:
                 block_ids = self.row_ids[positions[start:stop]]
             reference[...] = block
             if self._metric == "cosine":
-                squares = np.einsum("ij,ij->i", reference, reference)
+                squares = np.vecdot(reference, reference)
                 if not has_unit_norm(squares):
                     squares[squares == 0] = 1
                     reference /= np.sqrt(squares)[:, None]
@@ -116,7 +116,7 @@ def _scores(queries: DoubleArray, block: DoubleArray, metric: str, buffer: Doubl
     products = buffer[: len(queries), : len(block)]
     np.matmul(queries, block.T, out=products)
     if metric == "l2":
-        squares = np.einsum("ij,ij->i", queries, queries)[:, None] + np.einsum("ij,ij->i", block, block)
+        squares = np.vecdot(queries, queries)[:, None] + np.vecdot(block, block)
         products *= 2
         products -= squares
         np.minimum(products, 0.0, out=products)
