@@ -20,6 +20,8 @@ from ltstore.encode.tower_encoder import TowerEncoder
 from ltstore.encode.weights import (
     RANDOM,
     cache_only_where_unreachable,
+    download_failed,
+    first_line,
     spec_weights,
     split_seed,
     state_digest,
@@ -243,13 +245,7 @@ def _resolve_weights(open_clip: Any, architecture: str, weights: str) -> tuple[s
             return weights, Path(open_clip.download_pretrained(settings))
     except Exception as err:
         # the hub client, urllib and the operating system raise what they like
-        reason = (str(err).splitlines() or [type(err).__name__])[0]
-        if host:
-            reason = f"no network: {host} is not found, and the weights are not in the cache"
-        raise EncoderUnavailableError(
-            f"cannot download open_clip:{architecture}/{weights} ({reason}): where there is no network, give the "
-            f"path of its checkpoint (open_clip:{architecture}/{weights}@FILE) or set HF_HUB_CACHE to a filled cache"
-        ) from err
+        raise download_failed(f"open_clip:{architecture}/{weights}", err, host) from err
 
 
 def _check_default_settings(open_clip: Any, architecture: str, file: str) -> None:
@@ -304,7 +300,7 @@ def _load(open_clip: Any, torch: Any, architecture: str, tag: str, path: Path | 
             )
     except Exception as err:
         # torch, safetensors and pickle have no common base class
-        reason = (str(err).splitlines() or [type(err).__name__])[0][:200]
+        reason = first_line(err)
         if path is None:
             raise EncoderUnavailableError(f"cannot build open_clip:{architecture}: {reason}") from err
         if "state_dict" in str(err) or "size mismatch" in str(err):

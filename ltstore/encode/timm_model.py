@@ -19,6 +19,8 @@ from ltstore.encode.tower_encoder import TowerEncoder
 from ltstore.encode.weights import (
     RANDOM,
     cache_only_where_unreachable,
+    download_failed,
+    first_line,
     spec_weights,
     split_seed,
     state_digest,
@@ -190,15 +192,9 @@ def _load(timm: Any, architecture: str, tag: str, path: Path | None, seed: int) 
             model = timm.create_model(name, pretrained=published, num_classes=0)
         except Exception as err:
             # the hub client, urllib and the operating system raise what they like
-            reason = (str(err).splitlines() or [type(err).__name__])[0][:200]
-            if not published:
-                raise EncoderUnavailableError(f"cannot build timm:{architecture}: {reason}") from err
-            if host:
-                reason = f"no network: {host} is not found, and the weights are not in the cache"
-            raise EncoderUnavailableError(
-                f"cannot download timm:{architecture}/{tag} ({reason}): where there is no network, give the path of "
-                f"its checkpoint (timm:{architecture}/{tag}@FILE) or set HF_HUB_CACHE to a filled cache"
-            ) from err
+            if published:
+                raise download_failed(f"timm:{architecture}/{tag}", err, host) from err
+            raise EncoderUnavailableError(f"cannot build timm:{architecture}: {first_line(err)}") from err
     if path is not None:
         _load_checkpoint(timm, model, architecture, path)
     return model
@@ -210,8 +206,7 @@ def _load_checkpoint(timm: Any, model: Any, architecture: str, path: Path) -> No
         state = timm.models.load_state_dict(str(path), weights_only=True)
     except Exception as err:
         # torch, safetensors and pickle have no common base class
-        reason = (str(err).splitlines() or [type(err).__name__])[0][:200]
-        raise EncoderUnavailableError(f"cannot read the weights in {path}: {reason}") from err
+        raise EncoderUnavailableError(f"cannot read the weights in {path}: {first_line(err)}") from err
     classifier = model.pretrained_cfg.get("classifier") or ()
     heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
     state = {

@@ -12,6 +12,8 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
+from ltstore.errors import EncoderUnavailableError
+
 RANDOM = "random"
 
 
@@ -64,6 +66,25 @@ def _resolves(host: str) -> bool:
         return bool(socket.getaddrinfo(host, 443))
     except OSError:
         return False
+
+
+def first_line(err: Exception) -> str:
+    """Return what an error of another library says first, or its kind where it says nothing; at most 200 characters."""
+    return (str(err).splitlines() or [type(err).__name__])[0][:200]
+
+
+def download_failed(name: str, err: Exception, host: str) -> EncoderUnavailableError:
+    """Return the error of weights that could not be fetched.
+
+    `name` is "FAMILY:ARCH/TAG", `host` what `cache_only_where_unreachable` gave.
+    """
+    reason = (
+        f"no network: {host} is not found, and the weights are not in the cache" if host else first_line(err)
+    )
+    return EncoderUnavailableError(
+        f"cannot download {name} ({reason}): where there is no network, give the path of its checkpoint ({name}@FILE) "
+        "or set HF_HUB_CACHE to a filled cache"
+    )
 
 
 def state_digest(state: Mapping[str, Any]) -> str:
