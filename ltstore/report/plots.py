@@ -300,7 +300,6 @@ def reliability(models: Sequence[ModelResult], alt: str) -> str:
     with _canvas((_PHONE, 4.9), alt) as (figure, out):
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3.2, 1])
         top.plot([0, 100], [0, 100], color=_COLOR["muted"], lw=1, ls=(0, (4, 3)))
-        top.text(3, 8, "right as often as it is sure", rotation=40, color=_COLOR["muted"], size=9, va="bottom")
         looks = [("baseline", "D"), ("chosen", "o")][-len(models) :]
         for model, (role, marker) in zip(models, looks, strict=True):
             if model.reliability is None:

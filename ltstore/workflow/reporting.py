@@ -15,7 +15,7 @@ from ltstore.backtest import Card
 from ltstore.errors import DataError, LtstoreError
 from ltstore.linear import LinearModel
 from ltstore.quality import Quality
-from ltstore.report import ModelResult, ReportData, RowMap, row_map, worst_classes, write_report
+from ltstore.report import Example, ModelResult, ReportData, RowMap, row_map, worst_classes, write_report
 from ltstore.store import Store
 from ltstore.types import Donors, DoubleArray, IntArray, Sampler
 from ltstore.workflow.backtesting import kept_card
@@ -68,10 +68,7 @@ def write_evaluation_report(path: Path | str, result: EvaluateResult, store: Sto
     worst = worst_classes(chosen.evaluation, MAP_CLASSES)
     takers = {c: _takers(c, result.labels, chosen.predictions) for c in worst}
     background = _background(model, store, targets, takers)
-    judged_rows, examples = select(store, result.split, result.subset), {}
-    if np.array_equal(judged_rows.rows.labels, result.labels):  # else rows were added since
-        first = {c: takers[c] for c in worst[:IMAGE_CLASSES]}
-        examples = class_examples(judged_rows, chosen.predictions, background.selection, first)
+    examples = _examples(result, store, background.selection, {c: takers[c] for c in worst[:IMAGE_CLASSES]})
     made_from = model.record.get("made_from", {})
     judged_on = result.split if result.subset is None else f"{result.split}, subset {result.subset}"
     write_report(
@@ -112,7 +109,7 @@ def write_evaluation_report(path: Path | str, result: EvaluateResult, store: Sto
             donors=background.donors,
             row_maps=background.row_maps,
             examples=examples,
-            no_examples="" if examples else "the images of these rows are not where they were ingested from",
+            no_examples="" if examples else "these rows came without images, or the images have moved",
             quality=background.quality,
             card=background.card,
             card_used=_uses(model, background.card),
@@ -125,6 +122,20 @@ def _takers(class_id: int, labels: IntArray, predictions: IntArray) -> list[int]
     """Return the classes that rows of a class are taken for, most rows first."""
     others, rows = np.unique(predictions[(labels == class_id) & (predictions != class_id)], return_counts=True)
     return [int(c) for c in others[np.argsort(-rows, kind="stable")]]
+
+
+def _examples(
+    result: EvaluateResult, store: Store, trained: Selection | None, takers: Mapping[int, list[int]]
+) -> Mapping[int, list[Example]]:
+    """Return images of a few classes, none where they cannot be had."""
+    try:
+        judged = select(store, result.split, result.subset)
+        if not np.array_equal(judged.rows.labels, result.labels):
+            raise DataError(f"{judged.name!r} holds other rows than were judged")
+        return class_examples(judged, result.models[-1].predictions, trained, takers)
+    except LtstoreError as err:
+        _log.warning("the report shows no images: %s", err)
+        return {}
 
 
 def _synthetic_counts(model: LinearModel) -> IntArray:

@@ -39,4 +39,4 @@ def test_the_worst_classes_are_shown_with_their_images(shell: Shell, tmp_path: P
     shell.ok(*evaluated)
     html = page.read_text("utf-8")
     assert "<img" not in html
-    assert "No examples: the images of these rows are not where" in section_text(html, "look")
+    assert "No examples: these rows came without images, or the images have moved" in section_text(html, "look")
