@@ -14,8 +14,9 @@ PEERS = {
     "numpy": "numpy",
     "pillow": "PIL",
     "faiss": "faiss",
+    "clip-retrieval": "clip_retrieval",
 }
-"""The word after --against, and the module it needs."""
+"""The word after --against, and the module it needs (clip-retrieval's in an environment of its own)."""
 
 _PIP = {"lance": "pylance", "sklearn": "scikit-learn", "pillow": "Pillow", "faiss": "faiss-cpu"}
 

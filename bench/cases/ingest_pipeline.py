@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,6 +15,7 @@ from bench.case import Case, Size
 from bench.data import made_jpegs, real_file
 from bench.peers import find
 from bench.timing import Candidate, Workload, WrongResultError
+from ltstore.cores import available_cores
 from ltstore.types import Encoder
 
 N_IMAGES = {"toy": 24, "full": 384}
@@ -55,6 +57,12 @@ def build(size: Size) -> Iterator[Workload]:
         def alone() -> Any:
             return np.concatenate([encoder.encode(each) for each in ready])
 
+        def in_turn() -> Any:
+            with ThreadPoolExecutor(available_cores()) as pool:
+                inputs = list(pool.map(lambda row: encoder.preprocess(source.read(row)), range(n)))
+            spans = batch_spans(0, n, batch)
+            return np.concatenate([encoder.encode(np.stack(inputs[start:stop])) for start, stop in spans])
+
         expected = alone()
 
         def check(name: str, result: Any) -> None:
@@ -70,6 +78,7 @@ def build(size: Size) -> Iterator[Workload]:
             candidates=(
                 Candidate(name="ingest", run=whole, work=n),
                 Candidate(name="encoder alone", run=alone, work=n, aim=0.95 if real else None, stretch=0.98),
+                Candidate(name="decode all, then encode", run=in_turn, work=n, aim=0.95 if real else None),
             ),
             check=check,
             unit="images",
@@ -84,5 +93,7 @@ CASE = Case(
     cores=None,
     rounds=5,
     clock="wall",
-    note="On a CPU, decoding takes cores away from the encoder: 0.95 needs decoding under 5 % of the encoder's work.",
+    note="On a CPU, decoding takes its time from the cores of the encoder. CPU of an image: 7.8 ms in this network, "
+    "0.4 ms to decode, 0.7 ms to resize, and 8.9 ms in ingest, their sum (AMD EPYC, 2026-11-24): no pipeline on these "
+    "cores passes 0.88. What ours costs itself is the ratio to decoding all and encoding then, with nothing written.",
 )

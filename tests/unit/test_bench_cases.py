@@ -63,7 +63,7 @@ def _spoiled(value: Any) -> Any:
     if hasattr(value, "loss"):
         return replace(value, loss=value.loss + 1.0)
     if hasattr(value, "n_failed"):
-        return replace(value, n_failed=1)
+        return replace(value, n_failed=value.n_failed + 1)
     if hasattr(value, "parent_ids"):
         return replace(value, X=value.X + 1)
     return value * 0 + 77  # a tensor
