@@ -1,8 +1,13 @@
-"""The only place that prints. Results go to stdout, progress and notes to stderr."""
+"""The only place that prints. Results go to stdout, progress and notes to stderr.
+
+Keys, class names and errors are the words of others: what does not print in them (terminal escapes, line ends, marks
+that turn the direction of text) is shown as its escape.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections import Counter
@@ -40,25 +45,35 @@ if TYPE_CHECKING:
     from ltstore.workflow.seeds import SeedGroup
 
 
+_UNPRINTED_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def plain(text: str) -> str:
+    r"""Return a text with what does not print as its escape: "\x1b[2J" for the one that clears a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def line(text: str = "") -> None:
     """Print one plain line on stdout."""
-    print(text)
+    print(plain(text))
 
 
 def note(text: str) -> None:
     """Print one plain line on stderr: what was decided, what to do next."""
-    print(text, file=sys.stderr)
+    print(plain(text), file=sys.stderr)
 
 
 def error(text: str) -> None:
     """Print the one line of an error on stderr."""
     flat = " ".join(text.split("\n"))
-    print(f"error: {flat}", file=sys.stderr)
+    print(f"error: {plain(flat)}", file=sys.stderr)
 
 
 def warning(text: str) -> None:
     """Print a warning line on stderr."""
-    print(f"warning: {text}", file=sys.stderr)
+    print(f"warning: {plain(text)}", file=sys.stderr)
 
 
 def show_log() -> None:
@@ -76,7 +91,13 @@ def show_log() -> None:
 
 def json_out(data: Any) -> None:
     """Print JSON on stdout: one document, UTF-8, never NaN."""
-    print(json.dumps(data, ensure_ascii=False, allow_nan=False, indent=2))
+    print(_json(data, indent=2))
+
+
+def _json(data: Any, indent: int | None = None) -> str:
+    """Return JSON that any terminal and any encoder of UTF-8 takes: json itself escapes what is below a blank alone."""
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, indent=indent)
+    return _UNPRINTED_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def console() -> Console:
@@ -105,7 +126,7 @@ def table(
     from rich.text import Text
 
     def build(shown: Sequence[int]) -> Table:
-        heading = None if title is None else Text(title)
+        heading = None if title is None else Text(plain(title))
         grid = Table(title=heading, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         for place in shown:
             name, texts = columns[place], [columns[place], *(_cell(row[place]) for row in rows)]
@@ -174,7 +195,7 @@ def _cell(value: Any) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:.3g}"
-    return str(value)
+    return plain(str(value))
 
 
 class Advance:
@@ -856,7 +877,7 @@ def prediction_writer(style: str) -> Callable[[Prediction], None]:
         encoding = sys.stdout.encoding if style == "text" else "utf-8"
         sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace", line_buffering=True)
     if style == "json":
-        return lambda answer: print(json.dumps(answer.to_json(), ensure_ascii=False))
+        return lambda answer: print(_json(answer.to_json()))
     if style == "csv":
         import csv
 
@@ -865,9 +886,9 @@ def prediction_writer(style: str) -> Callable[[Prediction], None]:
 
         def write(answer: Prediction) -> None:
             if answer.error is not None:
-                writer.writerow((answer.key, "", "", "", answer.error))
+                writer.writerow((plain(answer.key), "", "", "", plain(answer.error)))
             for rank, (name, value) in enumerate(zip(answer.classes, answer.probabilities, strict=True), 1):
-                writer.writerow((answer.key, rank, name, f"{value:.6f}", ""))
+                writer.writerow((plain(answer.key), rank, plain(name), f"{value:.6f}", ""))
 
         return write
 
@@ -876,7 +897,7 @@ def prediction_writer(style: str) -> Callable[[Prediction], None]:
             f"{name} {100 * value:.1f}%"
             for name, value in zip(answer.classes, answer.probabilities, strict=True)
         )
-        print(f"{answer.key}  {found if answer.error is None else 'error: ' + answer.error}")
+        line(f"{answer.key}  {found if answer.error is None else 'error: ' + answer.error}")
 
     return text
 

@@ -93,7 +93,7 @@ def _read_config(path: Path, context: typer.Context) -> dict[str, Any]:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as err:
         raise ConfigError(f"cannot read --config {path}: {err.strerror}") from err
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as err:
         raise ConfigError(f"{path} is not valid TOML: {err}") from err
     group: Any = context.command
     defaults: dict[str, dict[str, Any]] = {}

@@ -275,5 +275,5 @@ def _read_weights(path: Path) -> Any:
 
     try:
         return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as err:
+    except (OSError, ValueError, EOFError, OverflowError, MemoryError) as err:
         raise typer.BadParameter(f"cannot read {path}: {err}", param_hint="--row-weights") from err

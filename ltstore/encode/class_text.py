@@ -25,6 +25,7 @@ from ltstore.errors import (
 )
 from ltstore.provenance import record
 from ltstore.rows import normalize_rows
+from ltstore.storage import read_regular
 from ltstore.types import EncoderIdentity, FloatArray, Progress, TextEncoder, no_progress
 
 TEMPLATES: Mapping[str, tuple[str, ...]] = {
@@ -179,13 +180,13 @@ def load_class_text(directory: Path, *, encoder: EncoderIdentity, class_names: S
     """
     where = directory / RECORD_FILE
     try:
-        found = json.loads(where.read_bytes())
-        data = (directory / VECTORS_FILE).read_bytes()
+        found = json.loads(read_regular(where))
+        data = read_regular(directory / VECTORS_FILE)
     except FileNotFoundError as err:
         raise StoreNotFoundError(
             f"no text vectors of the class names at {directory}: run `ltstore text`"
         ) from err
-    except ValueError as err:
+    except (ValueError, RecursionError) as err:
         raise StoreFormatError(
             f"{where} is not a record of text vectors: {err}; run `ltstore text` again"
         ) from err
@@ -209,8 +210,10 @@ def load_class_text(directory: Path, *, encoder: EncoderIdentity, class_names: S
         raise ChecksumMismatchError(f"{directory / VECTORS_FILE} is damaged: run `ltstore text` again")
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            if archive.zip.getinfo("vectors.npy").file_size > len(data):
+                raise ValueError("they are compressed, `ltstore text` never does that")
             vectors = archive["vectors"]
-    except (ValueError, KeyError, OSError, BadZipFile) as err:
+    except (ValueError, KeyError, OSError, OverflowError, MemoryError, BadZipFile) as err:
         raise StoreFormatError(f"{directory / VECTORS_FILE} holds no vectors: {err}") from err
     if vectors.shape != (len(class_names), encoder.n_features) or vectors.dtype != np.float32:
         raise StoreFormatError(

@@ -36,6 +36,7 @@ from ltstore.types import EncoderIdentity, FloatArray
 
 _log = logging.getLogger(__name__)
 _CUDA = "CUDAExecutionProvider"
+_LARGEST_SETTINGS_BYTES = 1 << 13  # a dotted key costs the square of its length
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -390,10 +391,14 @@ def onnx_encoder(
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
+        if path.stat().st_size > _LARGEST_SETTINGS_BYTES:
+            raise ConfigError(f"the encoder's settings {path} are of more than {_LARGEST_SETTINGS_BYTES} bytes")
         return tomllib.loads(path.read_text("utf-8"))
+    except ConfigError:
+        raise
     except OSError as err:
         raise ConfigError(f"cannot read the encoder's settings {path}: {err.strerror or err}") from err
-    except ValueError as err:
+    except (ValueError, RecursionError) as err:
         raise ConfigError(f"{path} is not TOML: {err}") from err
 
 

@@ -64,7 +64,7 @@ def external_files(path: Path) -> list[str]:
     with path.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
             entries = [dict(_strings(data, *span)) for span in _found(data, 0, len(data), _MODEL)]
-        except (IndexError, ValueError) as err:
+        except (IndexError, ValueError, RecursionError) as err:
             raise EncoderUnavailableError(f"cannot load {path}: it is not ONNX ({err})") from err
     return sorted({each[2].decode() for each in entries if each.get(1) == b"location" and 2 in each})
 

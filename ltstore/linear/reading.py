@@ -9,6 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ltstore.errors import ModelFormatError
+from ltstore.storage import read_regular
 
 
 def read_header(path: Path, version: int, remedy: str) -> dict[str, Any]:
@@ -28,7 +29,7 @@ def read_header(path: Path, version: int, remedy: str) -> dict[str, Any]:
         The file cannot be read, is no JSON object, or of another version.
     """
     try:
-        header = json.loads(path.read_bytes())
+        header = json.loads(read_regular(path))
     except OSError as err:
         raise ModelFormatError(f"cannot read {path}: {err.strerror or err}") from err
     except (ValueError, RecursionError) as err:
@@ -49,7 +50,7 @@ def read_arrays(path: Path, remedy: str) -> dict[str, NDArray[Any]]:
     from safetensors.numpy import load
 
     try:
-        arrays: dict[str, NDArray[Any]] = load(path.read_bytes())
+        arrays: dict[str, NDArray[Any]] = load(read_regular(path))
     except OSError as err:
         raise ModelFormatError(f"cannot read {path}: {err.strerror or err}") from err
     except (SafetensorError, KeyError, ValueError, TypeError) as err:

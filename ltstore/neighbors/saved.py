@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +24,7 @@ from ltstore.errors import (
 from ltstore.neighbors.faiss_index import FaissIndex, place_index, read_index, resolve_device, to_device
 from ltstore.neighbors.kinds import KINDS, IndexPlan
 from ltstore.neighbors.recall import RecallReport
+from ltstore.storage import open_regular, read_regular
 from ltstore.types import Rows
 
 FORMAT_VERSION = 2
@@ -187,7 +189,7 @@ def read_record(directory: Path) -> dict[str, Any]:
     """
     path = directory / RECORD_FILE
     try:
-        record = json.loads(path.read_bytes())
+        record = json.loads(read_regular(path))
         version = record["format_version"]
         if version == FORMAT_VERSION:
             (
@@ -200,7 +202,7 @@ def read_record(directory: Path) -> dict[str, Any]:
             )
     except (FileNotFoundError, NotADirectoryError) as err:
         raise IndexNotFoundError(f"no index at {directory}: build one first") from err
-    except (ValueError, KeyError, TypeError) as err:
+    except (ValueError, KeyError, TypeError, RecursionError) as err:
         raise StoreFormatError(f"{path} is not a record of an index: {err!r}; build the index again") from err
     if version != FORMAT_VERSION:
         raise StoreFormatError(
@@ -230,5 +232,5 @@ def _checked(directory: Path, record: Mapping[str, Any]) -> Any:
 
 
 def _file_digest(path: Path) -> str:
-    with path.open("rb") as handle:
+    with os.fdopen(open_regular(path), "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -19,6 +19,8 @@ from ltstore.sampling.lending import Lending
 from ltstore.sampling.mean_pull import pull_to_prior
 from ltstore.types import Donors, DoubleArray, Moments
 
+_LARGEST_ARCHIVE_BYTES = 1 << 30
+
 
 @dataclass(frozen=True, kw_only=True)
 class TextSettings:
@@ -174,11 +176,13 @@ def _read_vectors(where: str, class_names: tuple[str, ...]) -> Any:
         raise ConfigError(f"text: there is no file {where}") from err
     except DataError:
         raise
-    except (OSError, ValueError, EOFError, BadZipFile) as err:
+    except (OSError, ValueError, EOFError, OverflowError, MemoryError, BadZipFile) as err:
         raise DataError(f"text: {where} is not a .npy or .npz of numbers: {err}") from err
 
 
 def _of_archive(archive: Any, where: str, class_names: tuple[str, ...]) -> Any:
+    if sum(member.file_size for member in archive.zip.infolist()) > _LARGEST_ARCHIVE_BYTES:
+        raise DataError(f"text: {where} unpacks to more than 1 GiB: give a .npy")
     names = [name for name in archive.files if name != "class_names"]
     name = "vectors" if "vectors" in names else names[0] if len(names) == 1 else None
     if name is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+import pickletools
 import tarfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from functools import cached_property
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from threading import Lock
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 
@@ -23,7 +24,11 @@ from ltstore.types import ByteArray, IntArray
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 SIDE = 32
-_LARGEST_MEMBER_BYTES = 1 << 30
+_LARGEST_MEMBER_BYTES = 1 << 28
+_LARGEST_TAR_BYTES = 1 << 30
+_LARGEST_HEADER_BYTES = 1 << 20
+_LARGEST_MEMO = 1 << 24
+_PUTS = ("PUT", "BINPUT", "LONG_BINPUT")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,12 +182,28 @@ def _expected() -> str:
     return " or ".join(f"{each.directory}/ with {each.meta}" for each in _LAYOUTS)
 
 
+class _Member(tarfile.TarInfo):
+    """A header; what is no file (a long name, a block of attributes) is read whole by tarfile, so it must be small."""
+
+    @classmethod
+    def frombuf(cls, *args: Any) -> Self:
+        found = super().frombuf(*args)
+        if not found.isreg() and found.size > _LARGEST_HEADER_BYTES:
+            raise tarfile.ReadError(f"a header of {found.size} bytes")
+        return found
+
+
 def _tar_members(path: Path, split: str) -> dict[str, bytes]:
     wanted = {name: layout for layout in _LAYOUTS for name in (layout.meta, *layout.splits[split])}
     members: dict[str, bytes] = {}
     try:
-        with tarfile.open(path, "r|*") as archive:
+        with tarfile.open(path, "r|*", tarinfo=_Member) as archive:
             for member in archive:
+                if member.offset_data + member.size > _LARGEST_TAR_BYTES:
+                    raise SourceError(
+                        f"{path} unpacks to more than 1 GiB and is no CIFAR archive; a compressed tar of images has to "
+                        "be decompressed, to be read one by one"
+                    )
                 name = PurePosixPath(member.name).name
                 if name not in wanted or name in members or not member.isfile():
                     continue
@@ -306,8 +327,17 @@ class _RestrictedUnpickler(pickle.Unpickler):
             ) from None
 
 
+def _check_claims(data: bytes) -> None:
+    """Raise ValueError where a pickle claims more than it holds, bytes or a memo: the unpickler allocates them."""
+    argument: Any
+    for opcode, argument, _ in pickletools.genops(data):
+        if opcode.name in _PUTS and argument >= _LARGEST_MEMO:
+            raise ValueError(f"a memo of {argument} objects")
+
+
 def _unpickled(data: bytes, where: str) -> Any:
     try:
+        _check_claims(data)
         return _RestrictedUnpickler(io.BytesIO(data), where).load()
     except (SourceError, MemoryError):
         raise

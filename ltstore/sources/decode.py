@@ -8,7 +8,8 @@ Rules, the same for every source:
 - CMYK, palette, greyscale, bilevel, YCbCr become RGB by Pillow's own conversion; colour profiles are ignored;
 - a CMYK JPEG is taken as Adobe writes them (inverted), marked so or not; 16-bit colours lose their low byte;
 - an animation gives its first frame;
-- more pixels than ``PIL.Image.MAX_IMAGE_PIXELS`` is TOO_LARGE (Pillow itself only warns up to twice that).
+- more pixels than ``PIL.Image.MAX_IMAGE_PIXELS`` is TOO_LARGE (Pillow itself only warns up to twice that), and so are
+  more than 2**24 in a row or column, of which Pillow says that memory ran out, and files of more than 1 GiB.
 
 A JPEG may be decoded at a half, a quarter or an eighth of its size (libjpeg leaves out the high frequencies of each
 block), where the caller says how large it must stay.
@@ -32,6 +33,9 @@ from ltstore.types import RowStatus
 FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000")
 """Pillow formats that are tried. No EPS or PDF: those run programs. (MPO is opened as JPEG.)"""
 
+LARGEST_FILE_BYTES = 1 << 30
+"""Of one image: a sparse file claims more than any disk holds."""
+_LONGEST_SIDE = 1 << 24
 _NO_SUCH_FILE = {
     *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP),
     *(errno.EACCES, errno.EPERM),
@@ -47,15 +51,19 @@ def read_file(path: Path, key: str) -> bytes:
     Raises
     ------
     ImageError
-        With MISSING: not there, not readable, or not a regular file (a pipe would wait for ever).
+        With MISSING: not there, not readable, or not a regular file (a pipe would wait for ever); with TOO_LARGE:
+        more than 1 GiB.
     SourceError
         Anything else that the file system says (an I/O error, a lost mount, too many open files): it may be
         another one next time, so it ends the run and no row is given up.
     """
     try:
         with open(path, "rb", opener=_open_without_waiting) as handle:
-            if not stat.S_ISREG(os.fstat(handle.fileno()).st_mode):
+            found = os.fstat(handle.fileno())
+            if not stat.S_ISREG(found.st_mode):
                 raise ImageError(f"{key}: not a regular file", RowStatus.MISSING)
+            if found.st_size > LARGEST_FILE_BYTES:
+                raise ImageError(f"{key}: {found.st_size} bytes exceed 1 GiB", RowStatus.TOO_LARGE)
             return handle.read()
     except ImageError:
         raise
@@ -130,6 +138,11 @@ def decode_image(data: bytes, key: str, least_side: int | None = None) -> Image.
             raise Image.DecompressionBombError(
                 f"{image.width} x {image.height} pixels exceed the limit of {limit}"
             )
+        if max(image.size) > _LONGEST_SIDE:
+            raise ImageError(
+                f"{key}: {image.width} x {image.height} pixels, a side may have {_LONGEST_SIDE}",
+                RowStatus.TOO_LARGE,
+            )
         if least_side is not None:
             image.draft(None, (least_side, least_side))
         image.load()
@@ -138,7 +151,7 @@ def decode_image(data: bytes, key: str, least_side: int | None = None) -> Image.
         raise ImageError(
             f"{key}: {err} (raise PIL.Image.MAX_IMAGE_PIXELS where the image is trusted)", RowStatus.TOO_LARGE
         ) from err
-    except MemoryError:
+    except (ImageError, MemoryError):
         raise
     except UnidentifiedImageError as err:
         raise ImageError(f"{key}: not an image of a known format", RowStatus.CORRUPT) from err

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from ltstore.errors import LabelError, SourceError, SourceNotFoundError
 from ltstore.sources.files import FileSource
 from ltstore.sources.keys import key_of
 from ltstore.sources.labels import MOST_CLASSES, is_hardly_a_class
+from ltstore.sources.lines import bounded_lines
 from ltstore.types import UNLABELLED
 
 _LONGEST_NUMBER = 30
@@ -131,17 +132,18 @@ def looks_like_list(path: Path) -> bool:
     return len(parts) == 2 and _label(parts[1]) is not None
 
 
-def _lines(path: Path) -> list[str]:
+def _lines(path: Path) -> Iterator[str]:
     try:
-        text = path.read_bytes()
+        with path.open("rb") as handle:
+            for number, line in enumerate(bounded_lines(handle, path)):
+                text = line if number else line.removeprefix(b"\xef\xbb\xbf")
+                yield os.fsdecode(text.removesuffix(b"\n"))
     except FileNotFoundError as err:
         raise SourceNotFoundError(f"no file {path}") from err
     except OSError as err:
+        if isinstance(err, SourceError):
+            raise
         raise SourceError(f"cannot read {path}: {err.strerror or err}") from err
-    lines = text.removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    if lines and not lines[-1]:
-        lines.pop()
-    return [os.fsdecode(line) for line in lines]
 
 
 def _label(text: str) -> int | None:

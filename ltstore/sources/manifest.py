@@ -11,6 +11,7 @@ from ltstore.errors import SourceError, SourceNotFoundError
 from ltstore.sources.files import FileSource
 from ltstore.sources.keys import key_of
 from ltstore.sources.labels import LABEL_COLUMNS, choose_column, resolve_labels
+from ltstore.sources.lines import bounded_lines
 from ltstore.sources.parquet_file import PARQUET_SUFFIXES, open_parquet, read_columns
 
 PATH_COLUMNS = ("path", "image_path", "filepath", "file_name", "filename", "file", "image", "img")
@@ -79,7 +80,8 @@ def _read_text(path: Path, path_column: str | None, label_column: str | None) ->
     labels: list[str | None] = []
     try:
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as handle:
-            rows = csv.reader(handle, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
+            lines = bounded_lines(handle, path)
+            rows = csv.reader(lines, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
             try:
                 header = next(rows, [])
                 chosen = [header.index(name) for name in _chosen(header, path_column, label_column, path)]

@@ -23,6 +23,7 @@ from typing import Any, BinaryIO
 
 from ltstore.atomic import atomic_file
 from ltstore.errors import SourceError, SourceNotFoundError
+from ltstore.sources.decode import LARGEST_FILE_BYTES
 from ltstore.sources.folder import is_image_name
 from ltstore.sources.keys import key_of
 from ltstore.sources.parquet_file import open_parquet, read_columns
@@ -31,7 +32,6 @@ from ltstore.types import RowStatus
 COLUMNS = ("key", "offset", "size", "label", "status", "reason")
 _VERSION = 1
 _TEXT_FIELDS = ("cls", "txt")
-_LARGEST_IMAGE_BYTES = 1 << 30
 _LARGEST_FIELD_BYTES = 1 << 20
 _HEADERS = b"ltstore"
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
@@ -217,7 +217,7 @@ class _Walk:
             sample.status, sample.reason = RowStatus.CORRUPT, f"stored as {kind}: store its bytes"
         elif not archive.holds(member):
             sample.status, sample.reason = RowStatus.CORRUPT, "the tar ends in the middle of it"
-        elif member.size > _LARGEST_IMAGE_BYTES:
+        elif member.size > LARGEST_FILE_BYTES:
             sample.status, sample.reason = RowStatus.TOO_LARGE, f"{member.size} bytes exceed 1 GiB"
         else:
             sample.status, sample.reason = RowStatus.OK, None

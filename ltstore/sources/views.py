@@ -158,7 +158,7 @@ def read_indices(path: str | Path) -> IntArray:
     if path.suffix == ".npy":
         try:
             found = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as err:
+        except (OSError, ValueError, EOFError, OverflowError, MemoryError) as err:
             raise SourceError(f"cannot read {path}: {err}") from err
         if not isinstance(found, np.ndarray):  # an .npz under another name
             found.close()

@@ -14,6 +14,7 @@ import numpy as np
 from ltstore.atomic import write_bytes, write_json
 from ltstore.errors import ChecksumMismatchError, DataError, StoreFormatError, StoreNotFoundError
 from ltstore.stats.moments import ClassMoments
+from ltstore.storage import read_regular
 from ltstore.types import Moments
 
 
@@ -71,12 +72,12 @@ def load_moments(path: Path, *, rows_digest: str) -> ClassMoments:
         The bytes are not those the record was written for.
     """
     try:
-        record = json.loads(_record_path(path).read_bytes())
+        record = json.loads(read_regular(_record_path(path)))
         found, expected = record["made_from"]["rows"], record["sha256"]
-        data = path.read_bytes()
+        data = read_regular(path)
     except FileNotFoundError as err:
         raise StoreNotFoundError(f"no moments at {path}: compute them from the rows first") from err
-    except (ValueError, KeyError, TypeError) as err:
+    except (ValueError, KeyError, TypeError, RecursionError) as err:
         raise StoreFormatError(f"{_record_path(path)} is not a record of moments: {err!r}") from err
     if found != rows_digest:
         raise DataError(

@@ -7,7 +7,7 @@ Start reading at `location`; then `files` (with `lock`) and `objects` (with `lea
 through `obstore_client` or `fsspec_client`.
 """
 
-from ltstore.storage.files import FileLocation
+from ltstore.storage.files import FileLocation, open_regular, read_regular
 from ltstore.storage.location import (
     Location,
     Place,
@@ -27,6 +27,8 @@ __all__ = [
     "WriterLock",
     "is_url",
     "open_location",
+    "open_regular",
     "parallel_map",
+    "read_regular",
     "write_json",
 ]

@@ -53,6 +53,12 @@ def open_regular(path: Path) -> int:
     return descriptor
 
 
+def read_regular(path: Path) -> bytes:
+    """Return the bytes of a file, which must be a regular one: raises as `open_regular`, and OSError."""
+    with os.fdopen(open_regular(path), "rb") as handle:
+        return handle.read()
+
+
 class FileLocation(Location):
     """A path."""
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from ltstore.atomic import write_json
 from ltstore.errors import ConfigError, StoreWriteError
 from ltstore.provenance import record
+from ltstore.storage import read_regular
 from ltstore.workflow.selection import Selection
 
 _log = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ def read_kept(
 ) -> _T | None:
     """Return what `keep` has put there, if it is of these rows and (unless None) of these settings."""
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(read_regular(path))
         if document["made_from"]["rows"] != selection.rows.digest:
             return None
         if settings is not None and document["settings"] != json.loads(json.dumps(settings)):
@@ -34,7 +35,7 @@ def read_kept(
         return parse(document[key])
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, ConfigError) as err:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, ConfigError) as err:
         _log.info("the %s at %s is made anew: %s", key, path, err)
         return None
 

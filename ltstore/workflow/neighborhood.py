@@ -397,7 +397,7 @@ def load_vectors(path: Path, n_features: int) -> FloatArray:
     """Read (n, D) query vectors from a .npy file, never unpickling anything."""
     try:
         X = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as err:
+    except (OSError, ValueError, EOFError, OverflowError, MemoryError) as err:
         raise DataError(f"cannot read vectors from {path}: {err}") from err
     if not isinstance(X, np.ndarray) or X.dtype.kind not in "fiu" or X.ndim not in (1, 2):
         raise DataError(f"{path} must hold one (n, {n_features}) array of numbers")

@@ -31,9 +31,10 @@ from ltstore.errors import (
 from ltstore.storage import open_location
 from ltstore.store import open_store, store_info, verify
 from ltstore.store.format import GROUP_FILE, read_json, seal
+from support import peak
+from support.peak import MIB
 from support.stores import begin, made_store, new_store, tree, write_pending
 
-MIB = 1 << 20
 ROOM = 200 * MIB  # what hostile stores may cost at most: far below what they claim
 
 
@@ -59,31 +60,16 @@ def no_hang() -> Iterator[None]:
     faulthandler.cancel_dump_traceback_later()
 
 
+_IMPORTS = """
+import numpy, pyarrow.parquet, zarr
+from ltstore.store import open_store, verify, store_info, zarr_arrays
+from ltstore.transfer import adopt
+"""
+
+
 def peak_bytes(path: Path, what: str) -> tuple[int, str]:
-    """Do `what` with `path` in a process of its own; return how far its memory grew, and what it raised."""
-    program = (
-        "import sys, resource, numpy, pyarrow.parquet, zarr, logging\n"
-        "from pathlib import Path\n"
-        "from ltstore.errors import LtstoreError\n"
-        "from ltstore.store import open_store, verify, store_info, zarr_arrays\n"
-        "from ltstore.transfer import adopt\n"
-        "logging.disable()\n"
-        "path = Path(sys.argv[1])\n"
-        "hwm = lambda: next(int(l.split()[1]) for l in open('/proc/self/status') if l.startswith('VmHWM')) << 10\n"
-        "before = hwm()\n"
-        "resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))\n"
-        "try:\n"
-        f"    {what}\n"
-        "except LtstoreError as err: error = f'{type(err).__name__}: {err}'\n"
-        "else: error = ''\n"
-        "print(hwm() - before, error)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=False, timeout=300
-    )
-    assert done.returncode == 0, (done.returncode, done.stderr[-2000:])
-    grown, _, error = done.stdout.strip().partition(" ")
-    return int(grown), error
+    """Do `what` with the store at `path`; see `support.peak`."""
+    return peak.peak_bytes(path, what, _IMPORTS)
 
 
 def change(path: Path, values: dict[str, Any]) -> None:

@@ -7,8 +7,6 @@ import json
 import lzma
 import os
 import pickle
-import subprocess
-import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -22,8 +20,8 @@ import zarr
 from ltstore.errors import DataError, LabelError, SourceError
 from ltstore.transfer import adopt
 from support.foreign import matrix
+from support.peak import MIB, peak_bytes
 
-MIB = 1 << 20
 X = matrix(40, 6)
 CODECS: dict[str, Any] = {
     "none": None,
@@ -169,31 +167,19 @@ def bomb(kind: str, n_mib: int = 256) -> bytes:
     return b"".join(squeeze.compress(zeros) for _ in range(n_mib)) + squeeze.flush()
 
 
-def peak_bytes(path: Path) -> tuple[int, str]:
-    """Adopt in a process of its own; return how far its memory grew, and what it raised."""
-    program = (
-        "import sys, resource, numpy, zarr, pyarrow\nfrom ltstore.errors import LtstoreError\n"
-        "from ltstore.store import zarr_arrays\nfrom ltstore.transfer import adopt\n"
-        "hwm = lambda: next(int(l.split()[1]) for l in open('/proc/self/status') if l.startswith('VmHWM')) << 10\n"
-        "before = hwm()\nresource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))\n"
-        "try: adopt(sys.argv[1])\n"
-        "except LtstoreError as err: error = f'{type(err).__name__}: {err}'\n"
-        "else: error = ''\n"
-        "print(hwm() - before, error)\n"
+def adopt_bytes(path: Path) -> tuple[int, str]:
+    """Adopt in a process of its own; see `support.peak`."""
+    imports = (
+        "import numpy, zarr, pyarrow; from ltstore.store import zarr_arrays; from ltstore.transfer import adopt"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=False, timeout=300
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    grown, _, error = done.stdout.strip().partition(" ")
-    return int(grown), error
+    return peak_bytes(path, "adopt(path)", imports)
 
 
 @pytest.mark.parametrize("kind", ["gzip", "zlib", "bz2", "lzma"])
 def test_a_decompression_bomb(tmp_path: Path, kind: str) -> None:
     path = v2(tmp_path / "a", kind)
     (path / "0.0").write_bytes(bomb(kind))
-    grown, error = peak_bytes(path)
+    grown, error = adopt_bytes(path)
     assert grown < 200 * MIB
     assert error.startswith("SourceError"), error
 
@@ -208,7 +194,7 @@ def test_a_head_that_claims_more_than_there_is(tmp_path: Path, kind: str, claime
         data = bytearray(whole)
         data[place : place + 4] = claimed.to_bytes(4, "little")
         (path / "0.0").write_bytes(data)
-        grown, error = peak_bytes(path)
+        grown, error = adopt_bytes(path)
         assert grown < 200 * MIB
         assert error.startswith("SourceError"), error
 
@@ -226,7 +212,7 @@ def test_a_shape_that_no_file_holds(tmp_path: Path, shape: list[int], version: i
     if shape[0] == 10_000_000:
         shape = [100_000_000, 6]
         rewrite(path / (".zarray" if version == 2 else "zarr.json"), shape=shape)
-    grown, error = peak_bytes(path)
+    grown, error = adopt_bytes(path)
     assert grown < 200 * MIB
     assert error.startswith("SourceError"), error
 
