@@ -103,6 +103,9 @@ def test_bad_record(saved: Path) -> None:
     path.write_text(json.dumps({**data, "format_version": 99}))
     with pytest.raises(StoreFormatError, match="version 99"):
         load_index(saved, rows=ROWS)
+    path.write_text(json.dumps({**data, "k": data["k"] + 1}))
+    with pytest.raises(StoreFormatError, match="has changed since it was written"):
+        load_index(saved, rows=ROWS)
     for text in ("not json", "[]", "{}"):
         path.write_text(text)
         with pytest.raises(StoreFormatError, match="not a record"):
