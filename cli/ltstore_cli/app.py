@@ -41,6 +41,15 @@ COMMANDS = (
 
 INTERRUPTED = "interrupted; what was written is kept, and an ingest, import or sample goes on if run again"
 
+SHORTAGES = (
+    "cannot allocate memory",
+    "can't allocate memory",
+    "not enough memory",
+    "bad_alloc",
+    "can't start new thread",
+    "failed to map segment",
+)
+
 app = typer.Typer(
     name="ltstore",
     no_args_is_help=True,
@@ -139,18 +148,21 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         raise SystemExit(1) from None
-    except MemoryError as err:
-        if debug:
-            raise
-        _render.error(f"out of memory: {err}")
-        raise SystemExit(1) from None
     except Exception as err:
         if debug:
             raise
-        _render.error(
-            f"internal error ({type(err).__name__}: {err}); `ltstore --debug ...` shows the traceback"
-        )
+        if _is_of_memory(err):
+            _render.error(f"out of memory ({err}): what was written is kept; free some, and run again")
+        else:
+            _render.error(
+                f"internal error ({type(err).__name__}: {err}); `ltstore --debug ...` shows the traceback"
+            )
         raise SystemExit(1) from None
+
+
+def _is_of_memory(err: Exception) -> bool:
+    """Whether memory has run out, in the words of whichever library was asked for more."""
+    return isinstance(err, MemoryError) or any(words in str(err).lower() for words in SHORTAGES)
 
 
 if __name__ == "__main__":

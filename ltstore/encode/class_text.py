@@ -22,8 +22,9 @@ from ltstore.errors import (
     EncoderMismatchError,
     StoreFormatError,
     StoreNotFoundError,
+    StoreReadError,
 )
-from ltstore.provenance import record
+from ltstore.provenance import record, seal_holds, sealed
 from ltstore.rows import normalize_rows
 from ltstore.storage import read_regular
 from ltstore.types import EncoderIdentity, FloatArray, Progress, TextEncoder, no_progress
@@ -73,7 +74,7 @@ class ClassText:
         np.savez(sink, vectors=self.vectors, class_names=np.array(self.class_names, np.str_))
         data = sink.getvalue()
         write_bytes(directory / VECTORS_FILE, data)
-        write_json(directory / RECORD_FILE, {**self.record, "sha256": hashlib.sha256(data).hexdigest()})
+        write_json(directory / RECORD_FILE, sealed({**self.record, "sha256": hashlib.sha256(data).hexdigest()}))
 
 
 def read_as(name: str) -> str:
@@ -186,6 +187,10 @@ def load_class_text(directory: Path, *, encoder: EncoderIdentity, class_names: S
         raise StoreNotFoundError(
             f"no text vectors of the class names at {directory}: run `ltstore text`"
         ) from err
+    except OSError as err:
+        raise StoreReadError(
+            f"cannot read {err.filename or directory}: {err.strerror}; run `ltstore text` again"
+        ) from err
     except (ValueError, RecursionError) as err:
         raise StoreFormatError(
             f"{where} is not a record of text vectors: {err}; run `ltstore text` again"
@@ -199,6 +204,8 @@ def load_class_text(directory: Path, *, encoder: EncoderIdentity, class_names: S
         raise StoreFormatError(
             f"{where} is not a record of text vectors: {err!r}; run `ltstore text` again"
         ) from err
+    if not seal_holds(found):
+        raise StoreFormatError(f"{where} has changed since it was written: run `ltstore text` again")
     if theirs != encoder:
         raise EncoderMismatchError(
             f"the text vectors at {directory} are of another encoder than the rows (theirs / the rows'): "

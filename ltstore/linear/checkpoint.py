@@ -7,7 +7,6 @@ whoever dies at any moment leaves the last whole checkpoint.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import time
@@ -22,8 +21,8 @@ from numpy.typing import NDArray
 from ltstore.atomic import TEMPORARY_SUFFIX, encode_json, remove_directory, write_bytes, write_json
 from ltstore.errors import ConfigError, ModelFormatError, PlanMismatchError, StoreExistsError
 from ltstore.linear.progress import PassRecord
-from ltstore.linear.reading import read_arrays, read_header
-from ltstore.provenance import versions
+from ltstore.linear.reading import check_seal, digest, read_arrays, read_header
+from ltstore.provenance import sealed, versions
 from ltstore.types import DoubleArray
 
 FORMAT_VERSION = 2
@@ -131,8 +130,7 @@ class Checkpoint:
             raise ModelFormatError(f"{header_path} is damaged: {_REMEDY}")
         arrays_path = self.path / name
         arrays = read_arrays(arrays_path, _REMEDY)
-        if header.get("arrays_digest") != _digest(arrays_path.read_bytes()):
-            raise ModelFormatError(f"{arrays_path} has changed since it was written: {_REMEDY}")
+        check_seal(header_path, header, arrays_path, _REMEDY)
         states = []
         for head, wanted in enumerate(shapes):
             of_head = {}
@@ -167,18 +165,18 @@ class Checkpoint:
             for key, array in state.arrays.items()
         }
         data = save(arrays)
-        digest = _digest(data)
-        name = f"state-{digest[-16:]}.safetensors"
+        arrays_digest = digest(data)
+        name = f"state-{arrays_digest[-16:]}.safetensors"
         write_bytes(self.path / name, data)
         header = {
             "format_version": FORMAT_VERSION,
             "identity": plain(self.identity),
             "facts": [state.facts for state in states],
             "arrays": name,
-            "arrays_digest": digest,
+            "arrays_digest": arrays_digest,
             "versions": versions(),
         }
-        write_json(self.path / _HEADER, header)
+        write_json(self.path / _HEADER, sealed(header))
         for old in self.path.iterdir():
             if _ARRAYS.fullmatch(old.name) and old.name != name:
                 old.unlink(missing_ok=True)
@@ -275,7 +273,3 @@ def _fits(array: NDArray[Any], shape: tuple[int, ...]) -> bool:
         return False
     lengths = zip(array.shape, shape, strict=True)
     return all(wanted in (-1, length) for length, wanted in lengths) and bool(np.isfinite(array).all())
-
-
-def _digest(data: bytes) -> str:
-    return "sha256:" + hashlib.sha256(data).hexdigest()

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from ltstore.atomic import atomic_directory, write_bytes, write_json
 from ltstore.errors import DataError, ModelFormatError, ModelNotFoundError, StoreExistsError
-from ltstore.linear.reading import read_arrays, read_header
+from ltstore.linear.reading import check_seal, digest, read_arrays, read_header
+from ltstore.provenance import sealed
 from ltstore.types import DoubleArray, EncoderIdentity, FloatArray, IntArray
 
 FORMAT_VERSION = 1
@@ -134,8 +135,10 @@ class LinearModel:
         check_replaceable(target)
 
         arrays = {"weight": self.weight, "bias": self.bias, "class_counts": self.class_counts}
+        data = save({key: np.ascontiguousarray(array) for key, array in arrays.items()})
         header = {
             "format_version": FORMAT_VERSION,
+            "arrays_digest": digest(data),
             "class_names": list(self.class_names),
             "encoder": self.encoder.to_json(),
             "encoder_spec": self.encoder_spec,
@@ -143,8 +146,8 @@ class LinearModel:
             "record": dict(self.record),
         }
         with atomic_directory(target) as temporary:
-            write_bytes(temporary / _ARRAYS, save({k: np.ascontiguousarray(v) for k, v in arrays.items()}))
-            write_json(temporary / _HEADER, header)
+            write_bytes(temporary / _ARRAYS, data)
+            write_json(temporary / _HEADER, sealed(header))
 
 
 def check_replaceable(path: Path) -> None:
@@ -174,7 +177,7 @@ def load_model(directory: str | Path) -> LinearModel:
     header = read_header(path / _HEADER, FORMAT_VERSION, _REMEDY)
     arrays = read_arrays(path / _ARRAYS, _REMEDY)
     try:
-        return LinearModel(
+        model = LinearModel(
             weight=arrays["weight"],
             bias=arrays["bias"],
             class_names=_names(header["class_names"]),
@@ -188,6 +191,8 @@ def load_model(directory: str | Path) -> LinearModel:
         raise ModelFormatError(f"{path} is damaged: {err} is missing; train the model again") from err
     except (TypeError, ValueError) as err:
         raise ModelFormatError(f"{path} is damaged: {err}") from err
+    check_seal(path / _HEADER, header, path / _ARRAYS, _REMEDY)
+    return model
 
 
 def _typed(value: Any, kind: type) -> Any:

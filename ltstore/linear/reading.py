@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from ltstore.errors import ModelFormatError
+from ltstore.provenance import seal_holds
 from ltstore.storage import read_regular
 
 
@@ -56,3 +59,16 @@ def read_arrays(path: Path, remedy: str) -> dict[str, NDArray[Any]]:
     except (SafetensorError, KeyError, ValueError, TypeError) as err:
         raise ModelFormatError(f"{path} is not a whole safetensors file ({err}): {remedy}") from err
     return arrays
+
+
+def digest(data: bytes) -> str:
+    """Return what a header says of the bytes of the file with the arrays."""
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def check_seal(header_path: Path, header: Mapping[str, Any], arrays_path: Path, remedy: str) -> None:
+    """Raise ModelFormatError where the header, or the arrays, have changed since they were written."""
+    if not seal_holds(header):
+        raise ModelFormatError(f"{header_path} has changed since it was written: {remedy}")
+    if "arrays_digest" in header and header["arrays_digest"] != digest(arrays_path.read_bytes()):
+        raise ModelFormatError(f"{arrays_path} has changed since it was written: {remedy}")

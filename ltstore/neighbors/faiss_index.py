@@ -12,7 +12,7 @@ from typing import Any
 import faiss
 import numpy as np
 
-from ltstore.errors import BackendUnavailableError, ConfigError
+from ltstore.errors import BackendUnavailableError, ConfigError, StoreReadError
 from ltstore.neighbors.exact import ExactIndex
 from ltstore.neighbors.kinds import IndexPlan
 from ltstore.neighbors.metric import has_unit_norm, ready_queries, resolve_positions, unit_rows
@@ -283,8 +283,21 @@ class FaissIndex:
             self._index.train(np.resize(unit, (max(len(unit), _LEAST_TRAINING_ROWS), unit.shape[1])))
 
     def write(self, file: Path) -> None:
-        """Write FAISS's file of it."""
-        _FAISS.write_index(self._cpu(), str(file))
+        """Write FAISS's file of it; OSError where the disk is full or fails (its own writer may say nothing)."""
+        with file.open("wb") as handle:
+            failed: list[OSError] = []
+
+            def write(data: bytes) -> None:
+                try:
+                    handle.write(data)
+                except OSError as err:
+                    failed.append(err)
+                    raise
+
+            try:
+                _FAISS.write_index(self._cpu(), _FAISS.PyCallbackIOWriter(write))
+            except RuntimeError as err:  # all that FAISS makes of it
+                raise failed.pop() if failed else err from None
 
     def coding_error(self) -> float:
         """Return |row - its code| as a share of |row|, means over some rows; 0 where rows are kept as they are."""
@@ -370,7 +383,13 @@ def new_index(plan: IndexPlan, n_features: int, metric: str) -> Any:
 
 def read_index(file: Path) -> Any:
     """Return the FAISS index in a file, whose bytes the caller has checked, on the CPU."""
-    return _FAISS.read_index(str(file))
+    try:
+        return _FAISS.read_index(str(file))
+    except RuntimeError as err:
+        cause = (
+            str(err).strip().splitlines()[-1].rpartition("failed: ")[2]
+        )  # without the place in FAISS's sources
+        raise StoreReadError(f"cannot read {file}: {cause}") from err
 
 
 def resolve_device(device: str, reasons: dict[str, str]) -> str:

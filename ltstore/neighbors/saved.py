@@ -24,6 +24,7 @@ from ltstore.errors import (
 from ltstore.neighbors.faiss_index import FaissIndex, place_index, read_index, resolve_device, to_device
 from ltstore.neighbors.kinds import KINDS, IndexPlan
 from ltstore.neighbors.recall import RecallReport
+from ltstore.provenance import seal_holds, sealed
 from ltstore.storage import open_regular, read_regular
 from ltstore.types import Rows
 
@@ -57,18 +58,20 @@ def save_index(index: FaissIndex, directory: Path, record: Mapping[str, Any]) ->
         write_json(temporary / INFOS_FILE, _infos(index, file.stat().st_size))
         write_json(
             temporary / RECORD_FILE,
-            {
-                "format_version": FORMAT_VERSION,
-                **_identity(index),
-                "device": index.device,
-                "parameters": index.parameters,
-                "n_added": index.n_added,
-                "rows": index.rows_digest,
-                "encoder": index.encoder.digest,
-                "report": None if index.report is None else index.report.to_json(),
-                "sha256": _file_digest(file),
-                "record": dict(record),
-            },
+            sealed(
+                {
+                    "format_version": FORMAT_VERSION,
+                    **_identity(index),
+                    "device": index.device,
+                    "parameters": index.parameters,
+                    "n_added": index.n_added,
+                    "rows": index.rows_digest,
+                    "encoder": index.encoder.digest,
+                    "report": None if index.report is None else index.report.to_json(),
+                    "sha256": _file_digest(file),
+                    "record": dict(record),
+                }
+            ),
         )
 
 
@@ -208,6 +211,8 @@ def read_record(directory: Path) -> dict[str, Any]:
         raise StoreFormatError(
             f"{path} is of format version {version}, this release reads {FORMAT_VERSION}: build the index again"
         )
+    if not seal_holds(record):
+        raise StoreFormatError(f"{path} has changed since it was written: build the index again")
     return record  # type: ignore[no-any-return]
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from ltstore.atomic import write_bytes, write_json
 from ltstore.errors import ChecksumMismatchError, DataError, StoreFormatError, StoreNotFoundError
+from ltstore.provenance import seal_holds, sealed
 from ltstore.stats.moments import ClassMoments
 from ltstore.storage import read_regular
 from ltstore.types import Moments
@@ -47,7 +48,7 @@ def save_moments(moments: Moments, path: Path, record: Mapping[str, Any]) -> Non
     data = save({f.name: np.ascontiguousarray(getattr(moments, f.name)) for f in fields(ClassMoments)})
     # The record is written last and carries the checksum: a crash between the two is seen as a mismatch.
     write_bytes(path, data)
-    write_json(_record_path(path), {**record, "sha256": hashlib.sha256(data).hexdigest()})
+    write_json(_record_path(path), sealed({**record, "sha256": hashlib.sha256(data).hexdigest()}))
 
 
 def load_moments(path: Path, *, rows_digest: str) -> ClassMoments:
@@ -79,6 +80,10 @@ def load_moments(path: Path, *, rows_digest: str) -> ClassMoments:
         raise StoreNotFoundError(f"no moments at {path}: compute them from the rows first") from err
     except (ValueError, KeyError, TypeError, RecursionError) as err:
         raise StoreFormatError(f"{_record_path(path)} is not a record of moments: {err!r}") from err
+    if not seal_holds(record):
+        raise StoreFormatError(
+            f"{_record_path(path)} has changed since it was written: compute the moments again"
+        )
     if found != rows_digest:
         raise DataError(
             f"the moments at {path} were made from rows {found}, not from {rows_digest}: compute them again"

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from ltstore.atomic import write_json
 from ltstore.errors import ConfigError, StoreWriteError
-from ltstore.provenance import record
+from ltstore.provenance import record, seal_holds, sealed
 from ltstore.storage import read_regular
 from ltstore.workflow.selection import Selection
 
@@ -28,6 +28,8 @@ def read_kept(
     """Return what `keep` has put there, if it is of these rows and (unless None) of these settings."""
     try:
         document = json.loads(read_regular(path))
+        if not seal_holds(document):
+            raise ValueError("it has changed since it was written")
         if document["made_from"]["rows"] != selection.rows.digest:
             return None
         if settings is not None and document["settings"] != json.loads(json.dumps(settings)):
@@ -53,6 +55,6 @@ def keep(
     """Write what was found under a key of a record; a store that cannot be written to is a warning."""
     document = record(kind, settings=dict(settings), made_from=selection.made_from, seed=seed)
     try:
-        write_json(path, {**document, key: found})
+        write_json(path, sealed({**document, key: found}))
     except StoreWriteError as err:
         _log.warning("the %s of the %s is not kept: %s", key, kind, err)

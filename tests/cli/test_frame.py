@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import resource
 import subprocess
 import sys
@@ -86,6 +87,30 @@ def test_missing_store_is_one_line(shell: Shell, tmp_path: Path) -> None:
         assert result.err.count("\n") == 1
         assert "no.zarr" in result.err
         assert "Traceback" not in result.err
+
+
+@pytest.mark.parametrize(
+    "err",
+    [
+        MemoryError("Unable to allocate 2 GiB"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        RuntimeError("can't start new thread"),
+        RuntimeError("std::bad_alloc"),
+        ImportError("x.so: failed to map segment from shared object"),
+    ],
+    ids=["array", "kernel", "thread", "c++", "library"],
+)
+def test_too_little_memory_is_one_line_and_no_internal_error(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, err: Exception
+) -> None:
+    def store_info(*_: object) -> None:
+        raise err
+
+    monkeypatch.setattr("ltstore.store.store_info", store_info)
+    result = shell("info", tmp_path)
+    assert result.code == 1
+    assert result.err.startswith("error: out of memory (")
+    assert len(result.err.splitlines()) == 1
 
 
 def test_config_gives_defaults_and_refuses_unknown_keys(shell: Shell, tmp_path: Path) -> None:

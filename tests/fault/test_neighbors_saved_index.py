@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -17,8 +18,11 @@ from ltstore.errors import (
     IndexNotFoundError,
     IndexStaleError,
     StoreFormatError,
+    StoreReadError,
+    StoreWriteError,
 )
 from ltstore.neighbors import build_index, load_index, save_index
+from ltstore.neighbors.faiss_index import read_index
 from ltstore.provenance import record
 from ltstore.rows import ArrayRows
 
@@ -41,6 +45,25 @@ def test_round_trip(saved: Path) -> None:
     assert (loaded.kind, loaded.metric, loaded.rows_digest) == ("flat", "cosine", ROWS.digest)
     save_index(built, saved, {})  # replaces
     assert [p.name for p in saved.parent.iterdir()] == ["flat"]
+
+
+def test_a_disk_that_is_full_is_one_line_and_the_old_index_stays(saved: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(StoreWriteError, match=r"cannot write .*flat: File too large") as caught:
+            save_index(build_index(ROWS, device="cpu"), saved, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "\n" not in str(caught.value)
+    assert load_index(saved, rows=ROWS, device="cpu").n_samples == 50
+
+
+def test_what_faiss_cannot_read_is_one_line(saved: Path) -> None:
+    file = saved / "index.faiss"
+    file.write_bytes(file.read_bytes()[:40])
+    with pytest.raises(StoreReadError, match=r"cannot read .*index\.faiss: "):
+        read_index(file, "cpu")
 
 
 def test_missing(saved: Path, tmp_path: Path) -> None:
@@ -79,6 +102,9 @@ def test_bad_record(saved: Path) -> None:
     data = json.loads(path.read_text())
     path.write_text(json.dumps({**data, "format_version": 99}))
     with pytest.raises(StoreFormatError, match="version 99"):
+        load_index(saved, rows=ROWS)
+    path.write_text(json.dumps({**data, "k": data["k"] + 1}))
+    with pytest.raises(StoreFormatError, match="has changed since it was written"):
         load_index(saved, rows=ROWS)
     for text in ("not json", "[]", "{}"):
         path.write_text(text)

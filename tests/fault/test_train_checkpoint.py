@@ -383,8 +383,24 @@ def test_any_flipped_byte_is_named_or_harmless(begun, tmp_path):
 )
 def test_headers_that_are_not_ours(begun, changes):
     path = begun / "checkpoint.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    path.write_text(json.dumps(unsealed(path) | changes))
     with pytest.raises(ModelFormatError):
+        train(SETTINGS["lbfgs"], begun)
+
+
+def unsealed(path):
+    """The header without what says that it was changed, so that what it says is looked at."""
+    header = json.loads(path.read_text())
+    del header["seal"]
+    return header
+
+
+def test_a_number_that_has_changed_is_seen_though_it_is_a_number(begun):
+    path = begun / "checkpoint.json"
+    header = json.loads(path.read_text())
+    header["facts"][0]["value"] *= 1.5
+    path.write_text(json.dumps(header))
+    with pytest.raises(ModelFormatError, match=r"checkpoint\.json has changed since it was written: remove"):
         train(SETTINGS["lbfgs"], begun)
 
 
@@ -401,7 +417,7 @@ def test_headers_that_are_not_ours(begun, changes):
 )
 def test_facts_that_are_not_ours(begun, facts):
     path = begun / "checkpoint.json"
-    header = json.loads(path.read_text())
+    header = unsealed(path)
     header["facts"][0] |= facts
     path.write_text(json.dumps(header))
     with pytest.raises(ModelFormatError):

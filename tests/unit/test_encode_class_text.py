@@ -27,6 +27,7 @@ from ltstore.errors import (
     EncoderMismatchError,
     StoreFormatError,
     StoreNotFoundError,
+    StoreReadError,
 )
 from ltstore.types import FloatArray, TextEncoder
 from support.images import SumEncoder
@@ -132,3 +133,11 @@ def test_damage_is_named(text: ClassText, tmp_path: Path) -> None:
         (tmp_path / RECORD_FILE).write_text(spoiled)
         with pytest.raises(StoreFormatError, match="is not a record of text vectors"):
             load_class_text(tmp_path, encoder=identity, class_names=NAMES)
+    (tmp_path / RECORD_FILE).write_text(json.dumps({**record, "settings": {"logit_scale": 21.0}}))
+    with pytest.raises(StoreFormatError, match="has changed since it was written"):
+        load_class_text(tmp_path, encoder=identity, class_names=NAMES)
+    text.save(tmp_path)
+    (tmp_path / VECTORS_FILE).unlink()
+    (tmp_path / VECTORS_FILE).mkdir()
+    with pytest.raises(StoreReadError, match=rf"cannot read .*{VECTORS_FILE}: Is a directory"):
+        load_class_text(tmp_path, encoder=identity, class_names=NAMES)
