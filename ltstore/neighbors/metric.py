@@ -59,8 +59,10 @@ def unit_rows(X: FloatArray, metric: str) -> FloatArray:
 
 
 def _are_unit(X: FloatArray) -> bool:
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = np.vecdot(X, X).tolist()
     # Plain Python: quicker than NumPy for one query, and nothing beside the search of thousands.
-    return all(abs(square - 1) <= _UNIT_QUERY for square in np.vecdot(X, X).tolist())
+    return all(abs(square - 1) <= _UNIT_QUERY for square in squares)
 
 
 def has_unit_norm(squares: DoubleArray) -> bool:
