@@ -33,6 +33,8 @@ def test_the_worst_classes_are_shown_with_their_images(shell: Shell, tmp_path: P
     assert len(alts) == html.count("<img")
     assert any(re.fullmatch(r"&lt;b&gt;pale, training row \d+", alt) for alt in alts)
     assert any(re.fullmatch(r"&lt;b&gt;pale, test row \d+, taken for (dim|dark)", alt) for alt in alts)
+    taken = [alt.split(", ") for alt in alts if "taken for" in alt]
+    assert all(name != last.removeprefix("taken for ") for name, _, last in taken)
     assert "<b>pale" not in html
     assert "No examples" not in html
     shutil.rmtree(images)
