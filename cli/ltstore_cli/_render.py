@@ -348,9 +348,10 @@ def ingest_summary(report: IngestReport, store: str, split: str, encoder: Encode
         items.append(("limited by", _limit(report.usage)))
     pairs(items)
     if report.n_failed:
-        warning(
-            f"{report.n_failed:,} images have no embedding; their rows are kept with the reason (`ltstore info`)"
-        )
+        lost = "1 image has no embedding; its row is"
+        if report.n_failed > 1:
+            lost = f"{report.n_failed:,} images have no embedding; their rows are"
+        warning(f"{lost} kept with the reason (`ltstore info`)")
 
 
 def _workers(record: Mapping[str, Any]) -> str:
@@ -699,7 +700,7 @@ def ensemble_summary(result: EnsembleResult, out: Path) -> None:
 def _speed(outcome: TrainOutcome) -> str:
     words = [f"{outcome.rows_per_second:,.0f} rows/s"]
     if outcome.share_of_peak == outcome.share_of_peak:
-        words.append(f"{outcome.share_of_peak:.0%} of the {outcome.peak / 1e9:,.0f} GFLOP/s of a bare product")
+        words.append(f"{outcome.share_of_peak:.0%} of the {outcome.peak / 1e9:,.1f} GFLOP/s of a bare product")
     return ", ".join([*words, f"{outcome.data_share:.0%} of the time waiting for rows"])
 
 
