@@ -135,6 +135,10 @@ def ingest(
         used = open_encoder(
             encoder, device=device, features=features or "projected", options=options, config=encoder_config
         )
+    elif source == "digits" and (existing is None or not existing.splits):  # begun, and stopped before any row
+        used = open_encoder(
+            "pixels", device=device, features=features or "projected", options=options, config=encoder_config
+        )
     elif existing is not None:
         if features not in (None, existing.encoder.features):
             raise ConfigError(
@@ -142,10 +146,6 @@ def ingest(
             )
         used = reopen_encoder(
             existing.encoder, recorded_spec(existing), device=device, options=options, config=encoder_config
-        )
-    elif source == "digits":
-        used = open_encoder(
-            "pixels", device=device, features=features or "projected", options=options, config=encoder_config
         )
     else:
         raise typer.BadParameter(
