@@ -21,8 +21,8 @@ _ROOMS = {
     "ltstore.stream": ("EmbeddingDataset", "iter_batches"),
     "ltstore.transfer": ("adopt", "export_embeddings", "import_embeddings"),
     "ltstore.workflow": (
-        *("backtest", "build_store_index", "compare", "embed_class_names", "evaluate", "make_subset"),
-        *("predict", "query_store", "quickstart", "sample", "select", "store_donors", "train"),
+        *("backtest", "build_store_index", "compare", "embed_class_names", "estimate", "evaluate"),
+        *("make_subset", "predict", "query_store", "quickstart", "sample", "select", "store_donors", "train"),
     ),
 }
 _HOMES = {name: room for room, names in _ROOMS.items() for name in names}

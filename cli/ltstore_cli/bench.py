@@ -8,7 +8,7 @@ import typer
 
 from ltstore_cli._options import Json
 
-GROUPS = ("read", "import", "ingest", "search", "sample", "train", "cli")
+GROUPS = ("read", "import", "ingest", "search", "sample", "train", "scale", "cli")
 
 
 def bench(

@@ -7,6 +7,7 @@ Start reading in `selection`.
 
 from ltstore.workflow.backtesting import BacktestOutcome, backtest
 from ltstore.workflow.class_text import TextResult, embed_class_names
+from ltstore.workflow.estimation import CostEstimate, estimate
 from ltstore.workflow.evaluation import EvaluateResult, compare, evaluate
 from ltstore.workflow.neighborhood import IndexResult, build_store_index, query_store, store_donors
 from ltstore.workflow.outcome import TrainOutcome
@@ -22,6 +23,7 @@ from ltstore.workflow.training import train
 __all__ = [
     "SUBSET_RULES",
     "BacktestOutcome",
+    "CostEstimate",
     "EvaluateResult",
     "IndexResult",
     "Prediction",
@@ -34,6 +36,7 @@ __all__ = [
     "build_store_index",
     "compare",
     "embed_class_names",
+    "estimate",
     "evaluate",
     "make_subset",
     "predict",
