@@ -1,4 +1,4 @@
-"""python -m bench list | run | compare | page | accuracy | accuracy-page | defaults | rules | methods-page."""
+"""python -m bench list, run, compare, page, regenerate, accuracy, accuracy-page, defaults, rules, methods-page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from bench import show
 from bench.accuracy import command
 from bench.case import all_cases, select_cases
 from bench.compare import compare, machines_differ, read_records
-from bench.machine import ROOT
+from bench.documents import pages
+from bench.machine import ROOT, today
 from bench.page import page
 from bench.peers import PEERS
 from bench.run import Record, pin, run_apart, run_case
@@ -46,6 +47,9 @@ def _parser() -> argparse.ArgumentParser:
     write = actions.add_parser("page", help="write docs/benchmarks.md from results")
     write.add_argument("results", nargs="*", type=Path, help="default: all of bench/results")
     write.add_argument("--out", type=Path, default=PAGE)
+    every = actions.add_parser("regenerate", help="write every page of figures from the committed results")
+    every.add_argument("--measure", action="store_true", help="measure everything anew before: hours")
+    every.add_argument("--data", type=Path, metavar="DIR", help="with --measure: the folder with the data sets")
     command.add_to(actions)
     return parser
 
@@ -60,6 +64,8 @@ def main(words: Sequence[str] | None = None) -> int:
             _run(given)
         elif given.action == "compare":
             _compare(given)
+        elif given.action == "regenerate":
+            _regenerate(given)
         elif given.action in command.ACTIONS:
             command.act(given)
         else:
@@ -99,6 +105,18 @@ def _run(given: argparse.Namespace) -> None:
             table.add(record)
     if not lines:
         table.end()
+
+
+def _regenerate(given: argparse.Namespace) -> None:
+    if given.measure:
+        data = [] if given.data is None else ["--data", str(given.data)]
+        steps = [["run", "--out", str(RESULTS / f"{today()}-all.jsonl")]]
+        steps += [[name, *data, "--force"] for name in ("defaults", "rules", "accuracy")]
+        for words in steps:
+            if main(words):
+                raise RuntimeError(f"no page was written, as `python -m bench {' '.join(words)}` failed")
+    for path, text in pages(RESULTS).items():
+        path.write_text(text, encoding="utf-8")
 
 
 def _compare(given: argparse.Namespace) -> None:

@@ -14,7 +14,7 @@ from bench.timing import Workload
 Size = Literal["toy", "full"]
 Clock = Literal["cpu", "wall"]
 CLOCKS = {"cpu": time.process_time, "wall": time.perf_counter}
-GROUPS = ("read", "import", "ingest", "search", "sample", "train", "cli")
+GROUPS = ("read", "import", "ingest", "search", "sample", "train", "scale", "cli")
 
 
 @dataclass(frozen=True, kw_only=True)

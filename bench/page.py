@@ -16,7 +16,8 @@ Written by `python -m bench page` from `bench/results`; run them with `ltstore b
 Every figure is a ratio of candidates that take turns in one run, the median of the rounds with the 20th and 80th
 percentile in brackets. A candidate is checked before it is timed, and refused if its answer is wrong. **Speed** ratios
 are ltstore / the candidate, higher is better; **cost** ratios are seconds of ltstore / seconds of the candidate, lower
-is better; **memory** ratios are peak bytes of ltstore / those of the candidate, lower is better. The machines are
+is better; **memory** ratios are peak bytes of ltstore / those of the candidate, lower is better; **estimate** ratios
+are what a run took / what was said of it at most, at most 1. The machines are
 shared and noisy: the times beside the ratios say which order of magnitude was measured and
 nothing more. CPU seconds are those of all threads of a process pinned to one core: other people's work moves them less
 than wall seconds. Peak MB is how far one run raised resident memory, mapped pages of files included. Figures

@@ -117,15 +117,19 @@ def _measured(case: Case, size: Size, workload: Workload, measured: Measurement)
     if measured.refused:
         return record | {"refused": measured.refused}
     assert measured.seconds is not None
-    return record | {
-        "ratio": None if measured.ratio is None else asdict(measured.ratio),
-        "aim": candidate.aim,
-        "stretch": candidate.stretch,
-        "seconds": asdict(measured.seconds),
-        "work": candidate.work,
-        "peak_bytes": measured.peak_bytes,
-        "rounds": measured.rounds,
-    }
+    return (
+        record
+        | {
+            "ratio": None if measured.ratio is None else asdict(measured.ratio),
+            "aim": candidate.aim,
+            "stretch": candidate.stretch,
+            "seconds": asdict(measured.seconds),
+            "work": candidate.work,
+            "peak_bytes": measured.peak_bytes,
+            "rounds": measured.rounds,
+        }
+        | ({} if measured.said is None else {"said": measured.said})
+    )
 
 
 def met(record: Record) -> bool | None:
@@ -139,4 +143,6 @@ def met(record: Record) -> bool | None:
 def loses(record: Record) -> bool:
     """Return whether the candidate of a record is faster than the subject."""
     ratio = record.get("ratio")
-    return ratio is not None and bool(ratio["p50"] > 1 if record["kind"] != "speed" else ratio["p50"] < 1)
+    if ratio is None or record["kind"] == "estimate":
+        return False
+    return bool(ratio["p50"] > 1 if record["kind"] != "speed" else ratio["p50"] < 1)

@@ -81,7 +81,7 @@ class LiveTable:
 
     @staticmethod
     def _title(record: Record) -> str:
-        units = {"cost": "seconds", "memory": "peak bytes"}
+        units = {"cost": "seconds", "memory": "peak bytes", "estimate": "taken"}
         unit = units.get(record["kind"], f"{record['unit']}/s")
         return f"{record['case']}, {record['variant']} ({unit} of {record['subject']} / candidate)"
 

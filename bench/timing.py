@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 LEAST_ROUNDS = 5
-MEMORY_ROUNDS = 2  # peaks hardly vary, and what makes them is large
+MEMORY_ROUNDS = 2  # peaks hardly vary, and what makes them is large; what is estimated takes long
 _STATUS, _CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
-Kind = Literal["speed", "cost", "memory"]
+Kind = Literal["speed", "cost", "memory", "estimate"]
 
 
 class WrongResultError(ValueError):
@@ -36,6 +36,8 @@ class Candidate:
         The word after --against that chooses it, "" for ltstore and for bare baselines, which always run.
     aim, stretch : float, optional
         Of the subject's ratio to this candidate.
+    figure : str
+        Of kind "estimate": the attribute of the subject's answer that this one's answer, a number, is said of.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Candidate:
     peer: str = ""
     aim: float | None = None
     stretch: float | None = None
+    figure: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,10 +60,11 @@ class Workload:
         The first is the subject; each other gives one ratio, subject / candidate.
     check : callable
         Called with a candidate's name and what its run returned; raises WrongResultError.
-    kind : {"speed", "cost", "memory"}
+    kind : {"speed", "cost", "memory", "estimate"}
         "speed": work per second of the subject / that of the candidate, higher is better. "cost": seconds
         of the subject / seconds of the candidate, lower is better. "memory": the `peak_bytes` that the subject's
-        answer says / those of the candidate's, lower is better.
+        answer says / those of the candidate's, lower is better. "estimate": what the subject took / what the
+        candidate said that it would take at most.
     unit : str
         What `work` counts.
     unit_bytes : int, optional
@@ -107,6 +111,8 @@ class Measurement:
     refused : str
         Why it was not timed, "" where it was.
     rounds : int
+    said : float or None
+        Of kind "estimate": the median of the candidate's answers.
     """
 
     candidate: str
@@ -115,6 +121,7 @@ class Measurement:
     peak_bytes: int | None
     refused: str = ""
     rounds: int = 0
+    said: float | None = None
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -134,7 +141,7 @@ def measure(
     ----------
     workload : Workload
     rounds : int
-        Timed runs of each, at least `LEAST_ROUNDS`; of kind "memory" there are `MEMORY_ROUNDS`.
+        Timed runs of each, at least `LEAST_ROUNDS`; of kinds "memory" and "estimate" there are `MEMORY_ROUNDS`.
     clock : callable
         Seconds.
 
@@ -157,7 +164,7 @@ def measure(
     """
     if rounds < LEAST_ROUNDS:
         raise ValueError(f"a median needs at least {LEAST_ROUNDS} rounds, found {rounds}")
-    if workload.kind == "memory":
+    if workload.kind in ("memory", "estimate"):
         rounds = MEMORY_ROUNDS
     refused: dict[str, str] = {}
     peaks: dict[str, int | None] = {}
@@ -174,7 +181,7 @@ def measure(
         del result
     right = [each for each in workload.candidates if each.name not in refused]
     seconds: dict[str, list[float]] = {each.name: [] for each in right}
-    costs = seconds if workload.kind != "memory" else {each.name: [] for each in right}
+    answers: dict[str, list[Any]] = {each.name: [] for each in right}
     gc.collect()
     for number in range(rounds):
         turn = number % len(right)
@@ -183,9 +190,12 @@ def measure(
             kept = candidate.run()
             seconds[candidate.name].append(clock() - began)
             if workload.kind == "memory":
-                costs[candidate.name].append(kept.peak_bytes)
+                answers[candidate.name].append(kept.peak_bytes)
+            elif workload.kind == "estimate":
+                answers[candidate.name].append(kept)
             del kept  # freeing is not part of the work
     subject = workload.candidates[0]
+    costs: dict[str, list[Any]] = answers if workload.kind in ("memory", "estimate") else seconds
     found = []
     for candidate in workload.candidates:
         if candidate.name in refused:
@@ -212,15 +222,18 @@ def measure(
                 if workload.kind == "memory"
                 else peaks[candidate.name],
                 rounds=rounds,
+                said=statistics.median(costs[candidate.name]) if candidate.figure else None,
             )
         )
     return found
 
 
-def _ratio(kind: Kind, subject: Candidate, candidate: Candidate, mine: float, its: float) -> float:
+def _ratio(kind: Kind, subject: Candidate, candidate: Candidate, mine: Any, its: Any) -> float:
+    if kind == "estimate":
+        return float(getattr(mine, candidate.figure) / its)
     if kind != "speed":
-        return mine / its
-    return (subject.work / mine) / (candidate.work / its)
+        return float(mine / its)
+    return float((subject.work / mine) / (candidate.work / its))
 
 
 def _resident(key: str) -> int | None:

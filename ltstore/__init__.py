@@ -21,9 +21,9 @@ _ROOMS = {
     "ltstore.stream": ("EmbeddingDataset", "iter_batches"),
     "ltstore.transfer": ("adopt", "export_embeddings", "import_embeddings"),
     "ltstore.workflow": (
-        *("backtest", "build_store_index", "compare", "embed_class_names", "ensemble", "evaluate"),
-        *("export_model", "make_subset", "predict", "predict_arriving", "predict_stored", "query_store"),
-        *("quickstart", "sample", "select", "store_donors", "train"),
+        *("backtest", "build_store_index", "compare", "embed_class_names", "ensemble", "estimate"),
+        *("evaluate", "export_model", "make_subset", "predict", "predict_arriving", "predict_stored"),
+        *("query_store", "quickstart", "sample", "select", "store_donors", "train"),
     ),
 }
 _HOMES = {name: room for room, names in _ROOMS.items() for name in names}

@@ -91,7 +91,7 @@ def with_tables(text: str, results: Path) -> str:
     )
 
 
-def between_marks(text: str, name: str, table: str) -> str:
+def between_marks(text: str, name: str, table: str, by: str = "methods-page") -> str:
     """Return the text with what stands between the marks of a table replaced.
 
     Raises
@@ -99,7 +99,7 @@ def between_marks(text: str, name: str, table: str) -> str:
     ValueError
         The text has no such marks.
     """
-    marks = f"<!-- {name}: written by `python -m bench methods-page` -->\n", f"<!-- {name}: end -->\n"
+    marks = f"<!-- {name}: written by `python -m bench {by}` -->\n", f"<!-- {name}: end -->\n"
     before, opening, rest = text.partition(marks[0])
     _, closing, after = rest.partition(marks[1])
     if not closing:

@@ -18,6 +18,7 @@ from ltstore_cli import _render
 
 COMMANDS = (
     "quickstart",
+    "estimate",
     "ingest",
     "import",
     "export",

@@ -8,12 +8,16 @@ import typer
 
 from ltstore_cli._options import Json
 
-GROUPS = ("read", "import", "ingest", "search", "sample", "train", "cli")
+GROUPS = ("read", "import", "ingest", "search", "sample", "train", "scale", "cli")
 
 
 def bench(
-    group: Annotated[
-        str | None, typer.Argument(metavar="[GROUP]", help=f"{', '.join(GROUPS)} or one case; default all.")
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[list | compare A.jsonl B.jsonl | GROUP ...]",
+            help=f"List the cases, compare two files of results, or run {', '.join(GROUPS)} or cases; default all.",
+        ),
     ] = None,
     against: Annotated[
         str | None, typer.Option(metavar="PEER,...", help="Only these peers, e.g. zarr,tensorstore,lance.")
@@ -42,7 +46,14 @@ def bench(
             "benchmarks come with the source checkout, and this ltstore is installed without one: "
             "clone the repository and pip install -e '.[bench]' there"
         )
-    words = [sys.executable, "-m", "bench", "run", *([group] if group else []), "--size", size]
-    words += ["--against", against] if against else []
-    words += ["--json"] if json else []
-    raise typer.Exit(subprocess.run(words, cwd=root, check=False).returncode)
+    action, *rest = words or ["run"]
+    if action not in ("list", "compare", "run"):
+        action, rest = "run", [action, *rest]
+    command = [sys.executable, "-m", "bench", action, *rest]
+    if action == "compare":
+        command[4:] = [str(Path(word).resolve()) for word in rest]
+    if action == "run":
+        command += ["--size", size, *(["--against", against] if against else [])]
+    if json and action != "list":
+        command.append("--json")
+    raise typer.Exit(subprocess.run(command, cwd=root, check=False).returncode)

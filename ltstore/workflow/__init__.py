@@ -8,6 +8,7 @@ Start reading in `selection`.
 from ltstore.workflow.backtesting import BacktestOutcome, backtest
 from ltstore.workflow.class_text import TextResult, embed_class_names
 from ltstore.workflow.ensembling import EnsembleResult, ensemble
+from ltstore.workflow.estimation import CostEstimate, estimate
 from ltstore.workflow.evaluation import EvaluateResult, compare, evaluate
 from ltstore.workflow.exporting import ModelExport, export_model
 from ltstore.workflow.neighborhood import IndexResult, build_store_index, query_store, store_donors
@@ -24,6 +25,7 @@ from ltstore.workflow.training import train
 __all__ = [
     "SUBSET_RULES",
     "BacktestOutcome",
+    "CostEstimate",
     "EnsembleResult",
     "EvaluateResult",
     "IndexResult",
@@ -39,6 +41,7 @@ __all__ = [
     "compare",
     "embed_class_names",
     "ensemble",
+    "estimate",
     "evaluate",
     "export_model",
     "make_subset",

@@ -38,3 +38,15 @@ def test_bench_passes_on_what_was_wrong(shell: Shell) -> None:
     assert result.returncode == 1
     assert "no case or group 'raed'" in result.stderr
     assert "--size must be toy or full" in shell("bench", "--size", "huge").err
+
+
+def test_bench_lists_and_compares(tmp_path: Path) -> None:
+    listed = _bench("list")
+    assert listed.returncode == 0
+    assert "scale.train" in listed.stdout
+    results = next((Path(__file__).parents[2] / "bench" / "results").glob("*-read.jsonl"))
+    changes = [
+        json.loads(line) for line in _bench("compare", str(results), str(results), "--json").stdout.splitlines()
+    ]
+    assert changes
+    assert {change["change"] for change in changes} == {1.0}

@@ -11,6 +11,7 @@ import pytest
 from bench.__main__ import PAGE, RESULTS, main
 from bench.case import all_cases
 from bench.compare import compare, machines_differ, read_records
+from bench.documents import DOCS, pages, scale_table
 from bench.page import page
 from bench.run import loses, met
 from bench.show import number, seconds
@@ -101,6 +102,25 @@ def test_the_committed_page_is_made_of_the_committed_results() -> None:
     assert PAGE.read_text(encoding="utf-8") == page(all_cases(), read_records(files)), (
         "run python -m bench page"
     )
+
+
+@pytest.mark.parametrize("name", ["benchmarks.md", "accuracy.md", "methods.md", "scaling.md", "cli.md"])
+def test_the_committed_pages_are_what_regenerate_writes(name: str, made_pages: dict[str, str]) -> None:
+    assert (DOCS / name).read_text(encoding="utf-8") == made_pages[name], "run python -m bench regenerate"
+
+
+@pytest.fixture(scope="module")
+def made_pages() -> dict[str, str]:
+    return {path.name: text for path, text in pages(RESULTS).items()}
+
+
+def test_an_estimate_is_neither_faster_nor_slower() -> None:
+    said = record(1.3, kind="estimate", aim=1.0, said=2.0, candidate="train, at most")
+    assert met(said) is False
+    assert not loses(said)
+    table = scale_table([said])
+    assert "| float16 |  | 2.6 s / 2 s |" in table
+    assert "a, one core of 2, 2026-01-01" in table
 
 
 def test_numbers_and_times_read_well() -> None:

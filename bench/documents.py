@@ -1,0 +1,68 @@
+"""Every page of figures, written from the committed results alone: `python -m bench regenerate`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.accuracy import command
+from bench.accuracy.command import between_marks
+from bench.case import all_cases
+from bench.compare import read_records
+from bench.machine import ROOT
+from bench.page import page
+from bench.run import Record
+from bench.show import number, seconds
+
+DOCS = ROOT / "docs"
+
+
+def pages(results: Path) -> dict[Path, str]:
+    """Return {path: text} of all pages that are generated, as the results in a folder have them."""
+    records = read_records(sorted(results.glob("*.jsonl")))
+    scaling = DOCS / "scaling.md"
+    return {
+        DOCS / "benchmarks.md": page(all_cases(), records),
+        command.PAGE: command.accuracy_page(results),
+        command.METHODS: command.with_tables(command.METHODS.read_text(encoding="utf-8"), results),
+        scaling: between_marks(
+            scaling.read_text(encoding="utf-8"), "scale", scale_table(records), by="regenerate"
+        ),
+        DOCS / "cli.md": _cli(),
+    }
+
+
+def scale_table(records: Sequence[Record]) -> str:
+    """Return what runs took beside what was said of them at most, a row each."""
+    lines = [
+        "| rows x features, classes | moments | train, 3 passes | evaluate | memory | disk |",
+        "|---|---|---|---|---|---|",
+    ]
+    found = [
+        each for each in records if each["kind"] == "estimate" and each["size"] == "full" and "said" in each
+    ]
+    for variant in dict.fromkeys(each["variant"] for each in found):
+        cells = {
+            each["candidate"].partition(",")[0]: _cell(each) for each in found if each["variant"] == variant
+        }
+        names = ("moments", "train", "evaluate", "memory", "disk")
+        lines.append(f"| {variant} | {' | '.join(cells.get(name, '') for name in names)} |")
+    where = dict.fromkeys(
+        f"{each['machine']['cpu']}, one core of {each['machine']['cores']}, {each['date']}" for each in found
+    )
+    return "\n".join([*lines, "", f"({'; '.join(where)}; taken / said at most)", ""])
+
+
+def _cell(record: Record) -> str:
+    taken, said = record["ratio"]["p50"] * record["said"], record["said"]
+    if record["candidate"].startswith(("memory", "disk")):
+        return f"{number(taken / 1e9)} / {number(said / 1e9)} GB"
+    return f"{seconds(taken)} / {seconds(said)}"
+
+
+def _cli() -> str:
+    words = [sys.executable, "-m", "typer", "ltstore_cli.app", "utils", "docs", "--name", "ltstore"]
+    made = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    return made.strip() + "\n"
