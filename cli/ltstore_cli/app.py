@@ -40,7 +40,9 @@ COMMANDS = (
     "doctor",
 )
 
-INTERRUPTED = "interrupted; what was written is kept, and an ingest, import or sample goes on if run again"
+INTERRUPTED = (
+    "interrupted; what was written is kept, and an ingest, import, sample or reproduce goes on if run again"
+)
 
 app = typer.Typer(
     name="ltstore",

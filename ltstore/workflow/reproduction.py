@@ -24,6 +24,7 @@ from ltstore.types import Encoder, Progress, TextEncoder, no_progress
 from ltstore.workflow.baselines import BASELINES, REFERENCE, Baseline
 from ltstore.workflow.class_text import class_text, embed_class_names
 from ltstore.workflow.evaluation import compare
+from ltstore.workflow.fitted import ZERO_SHOT
 from ltstore.workflow.reporting import write_evaluation_report
 from ltstore.workflow.selection import Selection, select
 from ltstore.workflow.standings import HeadRecord, Standing, markdown, standings
@@ -66,7 +67,7 @@ class Reproduction:
 
     def to_markdown(self) -> str:
         """Return facts, table and how to read it."""
-        facts = [f"- {name}: {value}" for name, value in self.facts.items()]
+        facts = [f"- {name}: {value}" for name, value in self.facts.items() if name != "data set"]
         facts += [f"- **not as published**: {text}" for text in self.deviations]
         return f"# {self.facts['data set']}\n\n" + "\n".join(facts) + f"\n\n{markdown(self.table)}\n{_LEGEND}"
 
@@ -148,7 +149,8 @@ def reproduce(
     opened = open_store(place)
     every_row, test = select(opened, "train"), select(opened, "test")
     rows = {"train rows": every_row.rows.digest, "test rows": test.rows.digest}
-    _hold_to(home, {"encoder": opened.encoder.to_json(), **rows})
+    identity = {f"encoder's {key}": value for key, value in opened.encoder.to_json().items()}
+    _hold_to(home, {**identity, **rows})
     wanted = _wanted(published, heads, has_text=_has_text(opened, encoder, announce))
     cuts = [_cut(opened, imbalance, seed) for seed in range(n_seeds)]
     missing = [
@@ -259,7 +261,7 @@ def _cut(store: Store, imbalance: float | None, seed: int) -> Selection:
 
 def _differs(published: PublishedSet, baseline: Baseline) -> bool:
     """Whether a head of another seed is another head."""
-    untouched = baseline.all_rows or baseline.head == "zero-shot"
+    untouched = baseline.all_rows or baseline.head == ZERO_SHOT
     return baseline.draws or (published.cut and not untouched)
 
 
@@ -291,7 +293,7 @@ def _write_report(home: Path, heads: Iterable[str], test: Selection) -> None:
 
 def _hold_to(home: Path, given: Mapping[str, Any]) -> None:
     """Write down what results in a directory are made with; ConfigError where it was something else."""
-    path = home / "settings.json"
+    path, given = home / "settings.json", json.loads(json.dumps(given))
     try:
         there: dict[str, Any] = json.loads(path.read_bytes()) if path.exists() else {}
     except ValueError as err:

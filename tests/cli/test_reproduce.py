@@ -168,6 +168,11 @@ def test_cifar_is_cut_as_by_subset(shell: Shell, tmp_path: Path) -> None:
     quick = shell.ok(*short, "--quick", "--out", tmp_path / "quick", "--json").json
     assert [one["head"] for one in quick["table"]] == list(QUICK)
     assert not (tmp_path / "quick" / "store.zarr").exists()
+    Path(out / "store.zarr").rename(tmp_path / "first.zarr")
+    shell.ok("ingest", data, out / "store.zarr", "--split", "train", "--encoder", "pixels:5")
+    shell.ok("ingest", data, out / "store.zarr", "--split", "test")
+    other = shell(*short, "--quick", "--out", tmp_path / "quick")
+    assert "were made with encoder's model 4x4, found 5x5" in other.err
     moved = shell("reproduce", "places-lt", "--store", out / "store.zarr", "--out", out)
     assert "were made with data set cifar100-lt, found places-lt" in moved.err
 
