@@ -52,6 +52,8 @@ class HeadRecord:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> HeadRecord:
         """Build a record from `to_json`'s dict; KeyError, TypeError or ValueError where it is none."""
+        if data["head"] not in BASELINES:
+            raise ValueError(f"unknown head {data['head']!r}")
         predictions = np.frombuffer(base64.b64decode(data["predictions"]), _PREDICTIONS)
         return cls(
             head=data["head"],

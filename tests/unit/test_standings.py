@@ -82,3 +82,5 @@ def test_a_record_comes_back_from_json() -> None:
     again = HeadRecord.from_json(json.loads(json.dumps(record.to_json())))
     assert again.to_json() == record.to_json()
     np.testing.assert_array_equal(again.predictions, record.predictions)
+    with pytest.raises(ValueError, match="unknown head 'forest'"):
+        HeadRecord.from_json(record.to_json() | {"head": "forest"})
