@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,12 @@ from bench.accuracy.problems import LabelledArrays, Problem
 from bench.data import write_rows
 from ltstore.backtest import Card
 from ltstore.errors import DataError
-from ltstore.linear import LinearModel, TrainSettings
+from ltstore.linear import LinearModel
 from ltstore.rows import ArrayRows
 from ltstore.types import EncoderIdentity
 from ltstore.workflow import Selection, backtest, select, train
+from ltstore.workflow import baselines as library
+from ltstore.workflow.baselines import Baseline
 
 ALL_ROWS = "ce, all rows"
 ZERO_SHOT = "zero-shot"
@@ -110,28 +112,24 @@ class Workbench:
 Maker = Callable[[Workbench], Trained]
 
 
-def _trained(bench: Workbench, **words: Any) -> Trained:
-    """What `ltstore train` makes with these words."""
+def _trained(bench: Workbench, baseline: Baseline) -> Trained:
+    """What `ltstore train` makes of the training rows."""
     moments = bench.moments_seconds
-    if words.get("sampler", "none") not in ("none", "auto"):
+    words = baseline.words(bench.problem.seed)
+    if baseline.sampler not in ("none", "auto"):
         words["per_class"] = bench.problem.per_class
-    if "head" not in words:
-        words["settings"] = TrainSettings(seed=bench.problem.seed, **words.get("settings", {}))
     outcome = train(bench.selection, **words)
     seconds = {"moments": moments, "train": outcome.seconds, "total": moments + outcome.seconds}
     return Trained(model=outcome.model, settings=dict(outcome.model.record["settings"]), seconds=seconds)
 
 
-def _plain(**words: Any) -> Maker:
-    return lambda bench: _trained(bench, **dict(words))
-
-
-def _sampler(name: str, **settings: Any) -> Maker:
-    return _plain(sampler=name, sampler_settings=settings)
+def _plain(name: str) -> Maker:
+    return partial(_trained, baseline=library.BASELINES[name])
 
 
 def _text(bench: Workbench) -> Trained:
-    made = _trained(bench, sampler="text", sampler_settings={"vectors": str(bench.vectors_file)})
+    vectors = {"vectors": str(bench.vectors_file)}
+    made = _trained(bench, replace(library.BASELINES["text"], sampler_settings=vectors))
     made.settings["sampler_settings"] |= {
         "vectors": bench.vectors_file.name
     }  # where it lay is nobody's concern
@@ -145,13 +143,13 @@ def _leaning(bench: Workbench) -> Trained:
     if card is not None:
         best = next(each for each in card.results if each.candidate.base == "la")
         posthoc_tau = best.candidate.posthoc_tau
-    made = _trained(bench, settings={"posthoc_tau": posthoc_tau})
+    made = _trained(bench, Baseline(settings={"posthoc_tau": posthoc_tau}))
     return _with_backtest(made, card)
 
 
 def _auto(bench: Workbench) -> Trained:
     card = bench.card  # kept beside the store, where `train` finds it
-    return _with_backtest(_trained(bench, sampler="auto"), card)
+    return _with_backtest(_trained(bench, library.BASELINES["auto"]), card)
 
 
 def _with_backtest(made: Trained, card: Card | None) -> Trained:
@@ -172,7 +170,7 @@ def _with_backtest(made: Trained, card: Card | None) -> Trained:
 
 def _all_rows(bench: Workbench) -> Trained:
     selection = bench.everything()
-    outcome = train(selection, settings=TrainSettings(loss="ce", seed=bench.problem.seed))
+    outcome = train(selection, **library.BASELINES[library.ALL_ROWS].words(bench.problem.seed))
     seconds = {"train": outcome.seconds, "total": outcome.seconds}
     return Trained(model=outcome.model, settings=dict(outcome.model.record["settings"]), seconds=seconds)
 
@@ -191,27 +189,16 @@ def _zero_shot(bench: Workbench) -> Trained:
     return Trained(model=model, settings={"head": "text vectors"}, seconds={"total": 0.0})
 
 
-SAMPLERS: dict[str, Maker] = {
-    "duplicate": _sampler("duplicate"),
-    "smote": _sampler("smote"),
-    "smote, spherical": _sampler("smote", spherical=True),
-    "kde": _sampler("kde"),
-    "vmf": _sampler("vmf"),
-    "distribution-calibration": _sampler("distribution-calibration"),
-    "residual-transfer": _sampler("residual-transfer"),
-    "neighbor-gauss": _sampler("neighbor-gauss"),
-    "text": _text,
-}
+_IN_RECORDS = {"smote-spherical": "smote, spherical"}
+"""Names that records have had from the beginning."""
+SAMPLERS: dict[str, Maker] = {_IN_RECORDS.get(name, name): _plain(name) for name in library.SAMPLERS}
+SAMPLERS["text"] = _text
 HEADS: dict[str, Maker] = {
-    "la": _plain(),
-    "ce": _plain(settings={"loss": "ce"}),
-    "gda": _plain(head="gda"),
-    "ridge": _plain(head="ridge"),
-    "ncm": _plain(head="ncm"),
+    **{name: _plain(name) for name in ("la", "ce", "gda", "ridge", "ncm")},
     LEAN: _leaning,
     "auto": _auto,
     **SAMPLERS,
-    "implicit": _plain(settings={"implicit": 1.0}),
+    "implicit": _plain("implicit"),
     ALL_ROWS: _all_rows,
     ZERO_SHOT: _zero_shot,
 }

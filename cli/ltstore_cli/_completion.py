@@ -26,6 +26,7 @@ SAMPLERS = (
 HEADS = ("linear", "cosine", "ncm", "gda", "ridge", "zero-shot")
 LOSSES = ("la", "ce")
 SOURCES = ("auto", "digits", "folder", "cifar", "list", "images", "tar", "parquet", "manifest", "coco")
+PUBLISHED = ("cifar100-lt", "places-lt", "imagenet-lt", "inat2018")
 LAYOUTS = ("npy", "npz", "parquet", "clip-retrieval", "datacomp", "safetensors")
 MODEL_FORMATS = ("safetensors", "sklearn", "onnx")
 ENGINES = ("local", "processes", "ray")

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         ModelExport,
         Prediction,
         QuickstartResult,
+        Reproduction,
         TrainOutcome,
     )
     from ltstore.workflow.cost import Cost
@@ -957,6 +958,28 @@ def quickstart_summary(result: QuickstartResult) -> None:
         "ltstore train yours.zarr --sampler neighbor-gauss --out models/first",
     ):
         line(f"  {command}")
+
+
+def reproduction(result: Reproduction) -> None:
+    """Print what the table is about, the heads over their seeds, and where it all lies."""
+    pairs(list(result.facts.items()))
+    rows = []
+    for one in result.table:
+        cells: list[Any] = [one.head, len(one.seeds)]
+        for name in _MEASURES:
+            estimate, deviation = one.accuracy[name], one.deviation[name]
+            spread = "" if deviation is None else f" ({100 * deviation:.2f})"
+            cells.append("n/a" if estimate is None else f"{_with_interval(estimate)}{spread}")
+        reference = all(found is None for found in one.over_reference.values())
+        cells += ["" if reference else _gain(one.over_reference[name]) for name in ("overall", "few")]
+        rows.append([*cells, _share(one.gap_closed), f"{one.seconds:.0f} s"])
+    columns = ("head", "seeds", *_MEASURES, "gain", "gain few", "gap closed %", "train")
+    table(columns, rows, left=("head",))
+    note("accuracy in %, mean over seeds, ± half of its 95 % interval over test rows, (deviation over seeds)")
+    note("gain over la in points, paired; * p < 0.05 after Holm's correction over the heads")
+    for text in result.deviations:
+        warning(f"not as published: {text}")
+    line(f"results: {result.directory / 'results.md'}")
 
 
 def import_summary(report: ImportReport) -> None:

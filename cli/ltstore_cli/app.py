@@ -36,11 +36,14 @@ COMMANDS = (
     "evaluate",
     "predict",
     "export-model",
+    "reproduce",
     "bench",
     "doctor",
 )
 
-INTERRUPTED = "interrupted; what was written is kept, and an ingest, import or sample goes on if run again"
+INTERRUPTED = (
+    "interrupted; what was written is kept, and an ingest, import, sample or reproduce goes on if run again"
+)
 
 SHORTAGES = (
     "cannot allocate memory",

@@ -96,20 +96,24 @@ class PairedAccuracy:
             for (value, low, high, p), after in zip(found, adjusted, strict=True)
         ]
 
-    def gap_closed(self, measure: str, model: int, baseline: int, ceiling: int) -> Estimate | None:
-        """Return (model - baseline) / (ceiling - baseline): 0 at the baseline, 1 at the ceiling.
+    def gap_closed(
+        self, measure: str, members: Sequence[int], baseline: Sequence[int], ceiling: Sequence[int]
+    ) -> Estimate | None:
+        """Return (members - baseline) / (ceiling - baseline): 0 at the baseline, 1 at the ceiling.
 
         None where there is no gap to close: an empty group, or one where the interval of ceiling - baseline does not
         lie above 0. The few resamples without a gap are left out of the interval.
         """
-        gaps = self.differences(measure, [[ceiling]], [baseline])
+        gaps = self.differences(measure, [ceiling], baseline)
         if gaps is None or gaps[0].low <= 0:
             return None
-        drawn = self.draws[measure]
-        gap = drawn[:, ceiling] - drawn[:, baseline]
+        drawn, low_end, high_end = (
+            self.draws[measure][:, each].mean(axis=1) for each in (members, baseline, ceiling)
+        )
+        gap = high_end - low_end
         open_ = gap > 0
-        low, high = percentiles((drawn[open_, model] - drawn[open_, baseline]) / gap[open_])
-        gained = self.values[measure][model] - self.values[measure][baseline]
+        low, high = percentiles((drawn[open_] - low_end[open_]) / gap[open_])
+        gained = self.values[measure][members].mean() - self.values[measure][baseline].mean()
         return Estimate(value=float(gained / gaps[0].value), low=low, high=high)
 
 

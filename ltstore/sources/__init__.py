@@ -20,6 +20,7 @@ from ltstore.sources.opening import open_source
 from ltstore.sources.parquet import ParquetSource
 from ltstore.sources.paths import iter_paths
 from ltstore.sources.presence import check_present, none_there
+from ltstore.sources.published import PUBLISHED, PublishedSet, published_set
 from ltstore.sources.record import moved_record, open_recorded, source_record
 from ltstore.sources.shuffled import ORDERS, ShuffledSource, ordered
 from ltstore.sources.tars import TarSource
@@ -27,6 +28,7 @@ from ltstore.sources.views import RelabelledSource, SelectedSource, read_indices
 
 __all__ = [
     "ORDERS",
+    "PUBLISHED",
     "AnnotationSource",
     "CifarSource",
     "DigitsSource",
@@ -37,6 +39,7 @@ __all__ = [
     "ListSource",
     "ManifestSource",
     "ParquetSource",
+    "PublishedSet",
     "RelabelledSource",
     "SelectedSource",
     "ShuffledSource",
@@ -50,6 +53,7 @@ __all__ = [
     "open_recorded",
     "open_source",
     "ordered",
+    "published_set",
     "read_class_names",
     "read_file",
     "read_indices",

@@ -17,6 +17,7 @@ from ltstore.workflow.prediction import Prediction, predict, predict_arriving, p
 from ltstore.workflow.quickstart import QuickstartResult, quickstart
 from ltstore.workflow.repairing import repair
 from ltstore.workflow.reporting import write_evaluation_report
+from ltstore.workflow.reproduction import Reproduction, reproduce
 from ltstore.workflow.sampling import SampleResult, sample
 from ltstore.workflow.selection import Selection, select
 from ltstore.workflow.subsets import SUBSET_RULES, make_subset
@@ -32,6 +33,7 @@ __all__ = [
     "ModelExport",
     "Prediction",
     "QuickstartResult",
+    "Reproduction",
     "SampleResult",
     "Selection",
     "TextResult",
@@ -51,6 +53,7 @@ __all__ = [
     "query_store",
     "quickstart",
     "repair",
+    "reproduce",
     "sample",
     "select",
     "store_donors",

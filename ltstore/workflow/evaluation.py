@@ -255,7 +255,7 @@ def compare(
             cost=Cost.of(models[name]),
             gap_closed={}
             if ceiling is None
-            else {measure: paired.gap_closed(measure, k, baseline, ceiling) for measure in MEASURES},
+            else {measure: paired.gap_closed(measure, [k], [baseline], [ceiling]) for measure in MEASURES},
             seconds=seconds,
         )
         for k, (name, (evaluation, predictions, seconds)) in enumerate(zip(models, judged, strict=True))

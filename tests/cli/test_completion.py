@@ -90,6 +90,7 @@ def test_the_names_are_those_of_the_library() -> None:
     from ltstore.linear.settings import LOSSES
     from ltstore.neighbors.kinds import KINDS
     from ltstore.sampling.registry import SAMPLERS
+    from ltstore.sources import PUBLISHED
     from ltstore.sources.opening import FORMATS
     from ltstore.transfer import EXPORT_FORMATS, IMPORT_FORMATS
     from ltstore.workflow import SUBSET_RULES
@@ -106,6 +107,7 @@ def test_the_names_are_those_of_the_library() -> None:
     assert set(_completion.ENGINES) == set(ENGINES)
     assert set(_completion.DONORS_BY) == set(DONORS_BY)
     assert set(_completion.INDEX_KINDS) == {"auto", *KINDS}
+    assert set(_completion.PUBLISHED) == set(PUBLISHED)
     assert set(_completion.SUBSET_RULES) == set(SUBSET_RULES)
     assert {name.partition(":")[0] for name in _completion.ENCODERS} == set(FAMILIES)
 

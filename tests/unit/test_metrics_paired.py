@@ -83,7 +83,7 @@ def test_holm_by_hand() -> None:
 def test_share_of_the_gap_has_its_ends_at_baseline_and_ceiling() -> None:
     models = [model(0.5, 1), model(0.7, 2), model(0.9, 3)]
     paired = paired_accuracy(LABELS, models, COUNTS)
-    at_baseline, inside, at_ceiling = (paired.gap_closed("balanced", k, 0, 2) for k in range(3))
+    at_baseline, inside, at_ceiling = (paired.gap_closed("balanced", [k], [0], [2]) for k in range(3))
     assert at_baseline is not None
     assert inside is not None
     assert at_ceiling is not None
@@ -94,12 +94,15 @@ def test_share_of_the_gap_has_its_ends_at_baseline_and_ceiling() -> None:
     assert inside.low is not None
     assert inside.high is not None
     assert 0 < inside.low < inside.value < inside.high < 1
+    both = paired.gap_closed("balanced", [1, 2], [0], [2])  # the mean of two, as of two seeds
+    assert both is not None
+    assert both.value == pytest.approx((inside.value + 1) / 2)
 
 
 def test_no_gap_no_share() -> None:
     paired = paired_accuracy(LABELS, [model(0.7, 1), model(0.7, 2), model(0.3, 3)], COUNTS)
-    assert paired.gap_closed("balanced", 0, 0, 1) is None  # the ceiling may be no better
-    assert paired.gap_closed("balanced", 0, 1, 2) is None  # it is worse
+    assert paired.gap_closed("balanced", [0], [0], [1]) is None  # the ceiling may be no better
+    assert paired.gap_closed("balanced", [0], [1], [2]) is None  # it is worse
 
 
 def test_a_group_without_test_rows_is_left_out() -> None:
@@ -107,7 +110,7 @@ def test_a_group_without_test_rows_is_left_out() -> None:
     assert set(paired.values) == {"overall", "balanced", "many"}
     assert paired.mean("few", [0]) is None
     assert paired.differences("few", [[1]], [0]) is None
-    assert paired.gap_closed("few", 0, 0, 1) is None
+    assert paired.gap_closed("few", [0], [0], [1]) is None
 
 
 def test_what_cannot_be_compared_is_refused() -> None:
