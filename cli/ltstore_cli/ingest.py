@@ -144,6 +144,10 @@ def ingest(
         used = open_encoder(
             encoder, device=device, features=features or "projected", options=options, config=encoder_config
         )
+    elif source == "digits" and (existing is None or not existing.splits):  # begun, and stopped before any row
+        used = open_encoder(
+            "pixels", device=device, features=features or "projected", options=options, config=encoder_config
+        )
     elif existing is not None:
         used = reopen_encoder(
             existing.encoder,
@@ -152,10 +156,6 @@ def ingest(
             features=features,
             options=options,
             config=encoder_config,
-        )
-    elif source == "digits":
-        used = open_encoder(
-            "pixels", device=device, features=features or "projected", options=options, config=encoder_config
         )
     else:
         raise typer.BadParameter(

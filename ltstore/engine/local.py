@@ -174,9 +174,10 @@ class _Processes:
 
 class _ProcessWorker:
     def __init__(self, sent: bytes, number: int, n_workers: int, gpu: str | None) -> None:
-        self._pool = ProcessPoolExecutor(
-            1, multiprocessing.get_context("spawn"), _begin, (sent, number, n_workers, gpu)
-        )
+        self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _begin, (gpu,))
+        # As a call, not with what starts the process: that is written to a pipe whose other end this process holds open
+        # as well, and a worker that dies before it has read it all would let this process wait for ever.
+        self._pool.submit(_keep, sent, number, n_workers)
 
     def submit(self, task: Task, arguments: tuple[Any, ...]) -> _ProcessCall:
         try:
@@ -204,13 +205,16 @@ class _ProcessCall:
 _kept: list[Keeping] = []  # of a worker process: its one
 
 
-def _begin(sent: bytes, number: int, n_workers: int, gpu: str | None) -> None:
+def _begin(gpu: str | None) -> None:
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # Ctrl-C is for the process that started this one, which ends it
     threading.Thread(target=_end_with_parent, name="ltstore-parent", daemon=True).start()
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # before anything here starts CUDA
+
+
+def _keep(sent: bytes, number: int, n_workers: int) -> None:
     _kept.append(Keeping(_unpacked, sent, number, n_workers))
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -196,7 +197,8 @@ def export_embeddings(
         files = sorted(str(file.relative_to(path.parent)) for file in path.rglob("*") if file.is_file())
     else:
         targets = writing.targets(path, format)
-        if taken := [target for target in targets if target.exists()]:
+        taken = [target for target in targets if target.exists()]
+        if taken and not _was_stopped(path, record):
             raise StoreExistsError(f"{taken[0]} is there already: choose another path, or remove it")
         write_json(sidecar.record_path(path), record)
         writing.FILES[format](path, rows, name)  # the file itself last: where it is, all of it is there
@@ -219,6 +221,16 @@ def export_embeddings(
         seconds=seconds,
         bytes_per_second=n_bytes / seconds,
     )
+
+
+def _was_stopped(path: Path, record: Mapping[str, Any]) -> bool:
+    """Whether what lies beside `path`, which is written last, was left by this same export when it was stopped."""
+    try:
+        found = json.loads(sidecar.record_path(path).read_bytes())
+    except (OSError, ValueError):
+        return False
+    now = json.loads(json.dumps(record))
+    return not path.exists() and isinstance(found, dict) and {**found, "created": now["created"]} == now
 
 
 def _check(path: Path, layout: str, array: str | None, part_rows: int) -> str:

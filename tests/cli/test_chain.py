@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,13 @@ def test_ingest_twice_changes_nothing(shell: Shell, tmp_path: Path) -> None:
     assert {p: p.read_bytes() for p in store.rglob("*") if p.is_file()} == files
     assert first["n_rows"] == second["n_rows"]
     assert "whole" in shell.ok("verify", store).out
+
+
+def test_an_ingest_that_was_stopped_before_its_first_row_goes_on(shell: Shell, tmp_path: Path) -> None:
+    shell.ok("ingest", "digits", tmp_path / "d.zarr")
+    shutil.rmtree(tmp_path / "d.zarr" / "train")  # as a kill leaves it between the store and its split
+    shell.ok("ingest", "digits", tmp_path / "d.zarr")
+    assert "whole" in shell.ok("verify", tmp_path / "d.zarr").out
 
 
 def test_info_and_verify(shell: Shell, digits: Path) -> None:

@@ -44,3 +44,17 @@ def test_damaged_stores_never_crash_and_are_never_silently_wrong() -> None:
 def test_thousands_of_damaged_stores() -> None:
     done = run_module("support.store_fuzz", "--rounds", "5000", "--seed", "20261124")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_a_round_of_every_kind_of_fault() -> None:
+    done = run_module("support.campaign", "--rounds", "1", "--seed", "3", "--no-text", "--minutes", "20")
+    assert done.returncode == 0, done.stderr
+    assert "races " in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.stress
+def test_half_an_hour_of_faults() -> None:
+    done = run_module("support.campaign", "--minutes", "30", "--seed", "20261124")
+    assert done.returncode == 0, done.stderr

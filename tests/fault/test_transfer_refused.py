@@ -28,7 +28,9 @@ from ltstore.errors import (
 )
 from ltstore.store import open_store
 from ltstore.transfer import export_embeddings, import_embeddings, importing
+from ltstore.transfer.exporting import Selection
 from support.foreign import clip_retrieval, lists, matrix, same_bits, stored, table
+from support.stores import made_store
 
 
 def refuse(source: Path, kind: type[LtstoreError], *words: str, **arguments: Any) -> None:
@@ -321,6 +323,35 @@ def test_export_refusals(tmp_path: Path) -> None:
     (tmp_path / "dir").mkdir()
     with pytest.raises(StoreExistsError, match="dir"):
         export_embeddings(store, tmp_path / "dir", "train", format="datacomp", skip_failed=True)
+
+
+@pytest.mark.parametrize("layout", ["npy", "npz", "safetensors", "parquet"])
+def test_an_export_that_was_stopped_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str
+) -> None:
+    store, out = made_store(tmp_path / "s").path, tmp_path / f"o.{layout}"
+
+    def write(**more: Any) -> None:
+        export_embeddings(store, out, "train", format=layout, skip_failed=True, **more)
+
+    def stop(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Selection, "blocks", stop)
+        with pytest.raises(OSError, match="No space left"):
+            write()
+    left = sorted(file.name for file in tmp_path.glob("o.*"))
+    assert "o.ltstore.json" in left
+    assert out.name not in left
+    with pytest.raises(
+        StoreExistsError, match="is there already"
+    ):  # another export than the one that was stopped
+        write(part_rows=7)
+    write()
+    assert out.exists()
+    with pytest.raises(StoreExistsError, match="is there already"):
+        write()
 
 
 def test_a_damaged_store_is_not_exported(tmp_path: Path) -> None:

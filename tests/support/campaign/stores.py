@@ -1,0 +1,32 @@
+"""Damaged stores read through the library, under new seals too: a round of store_fuzz."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from support import store_fuzz
+from support.campaign.trial import Round
+
+NAMES = {"all as it was": "finished all the same"}
+
+
+def run(round_: Round) -> None:
+    """Run the round of this number."""
+    stores, truths = _made(round_)
+    answer = store_fuzz.one_round(round_.seed, round_.number, stores, truths, round_.shop.scratch)
+    round_.counts[NAMES.get(answer, "refused clearly")] += 1
+
+
+def _made(round_: Round) -> tuple[list[Path], list[dict[str, Any]]]:
+    known: dict[str, Any] = round_.shop.__dict__.setdefault("fuzzed", {})
+    if not known:
+        logging.disable(logging.CRITICAL)
+        place = round_.shop.scratch / "stores"
+        place.mkdir()
+        failure, detail = store_fuzz.in_fork(lambda: str(len(store_fuzz.make_stores(place))), 60)
+        assert not failure, detail
+        known["stores"] = sorted(place.iterdir())
+        known["truths"] = [store_fuzz.truth_of(store, round_.shop.scratch) for store in known["stores"]]
+    return known["stores"], known["truths"]
