@@ -61,10 +61,13 @@ print(X.shape, X.dtype, dict(zip(store.class_names, np.bincount(train_rows.label
 # ## Which large classes can help the small ones?
 
 # %%
-_, donors = ltstore.store_donors("digits.zarr")
-for c in (8, 9):
-    shares = zip(donors.class_ids[c], donors.weights[c], strict=True)
-    print(NAMES[c], "borrows from", {NAMES[d]: round(float(share), 2) for d, share in shares if d >= 0})
+_, donors = ltstore.store_donors(store)
+classes = store.class_names  # sorted by name: a label is a position in it
+lent = {}
+for name in ("eight", "nine"):
+    c = classes.index(name)
+    lent[name] = [classes[d] for d in donors.class_ids[c] if d >= 0]
+    print(name, "borrows from", lent[name], donors.weights[c].round(2))
 
 # %% [markdown]
 # ## Three models

@@ -68,5 +68,6 @@ def test_the_notebook_runs(
     plain, adjusted, synthetic = (model.evaluation for model in names["result"].models)
     assert adjusted.balanced.value > plain.balanced.value
     assert synthetic.balanced.value > plain.balanced.value
+    assert names["lent"]["nine"][:3] == ["three", "two", "one"]
     assert names["answers"]["five"] == "five"
     assert "synthetic" in capsys.readouterr().out
