@@ -240,12 +240,12 @@ def _resolve_weights(open_clip: Any, architecture: str, weights: str) -> tuple[s
             + (nearest(weights, tags) if tags else "no weights are published for it, give a checkpoint")
         )
     _check_activation(open_clip, architecture, weights, bool(settings.get("quick_gelu", False)))
-    try:
-        with cache_only_where_unreachable() as host:
+    with cache_only_where_unreachable() as host:
+        try:
             return weights, Path(open_clip.download_pretrained(settings))
-    except Exception as err:
-        # the hub client, urllib and the operating system raise what they like
-        raise download_failed(f"open_clip:{architecture}/{weights}", err, host) from err
+        except Exception as err:
+            # the hub client, urllib and the operating system raise what they like
+            raise download_failed(f"open_clip:{architecture}/{weights}", err, host) from err
 
 
 def _check_default_settings(open_clip: Any, architecture: str, file: str) -> None:

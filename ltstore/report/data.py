@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ltstore.backtest import Card
 from ltstore.errors import ConfigError, DataError
@@ -14,19 +14,6 @@ from ltstore.types import BoolArray, Donors, DoubleArray, IntArray
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-
-class Reliability(Protocol):
-    """Predictions by their confidence: `edges` (b + 1,); `counts`, mean `confidence`, `accuracy` (b,), NaN if empty."""
-
-    @property
-    def edges(self) -> DoubleArray: ...
-    @property
-    def counts(self) -> IntArray: ...
-    @property
-    def confidence(self) -> DoubleArray: ...
-    @property
-    def accuracy(self) -> DoubleArray: ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,14 +29,12 @@ class ModelResult:
         What it is, in a few words ("closed form, no training").
     seconds : float or None
         What it cost to make.
-    reliability : Reliability or None
     """
 
     name: str
     evaluation: Evaluation
     note: str = ""
     seconds: float | None = None
-    reliability: Reliability | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

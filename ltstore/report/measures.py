@@ -94,19 +94,18 @@ def _intruders(data: ReportData) -> list[dict[str, Any]]:
 
 
 def reliability_section(data: ReportData) -> dict[str, Any] | None:
-    """Return what the section on confidence shows, None where the reported model has no reliability."""
+    """Return what the section on confidence shows, None where the reported model was judged without."""
     chosen = data.chosen_model
-    if chosen.reliability is None:
+    if (bins := chosen.evaluation.reliability) is None:
         return None
-    models = [m for m in (data.baseline_model, chosen) if m is not None and m.reliability is not None]
-    counts, confidence, accuracy = (
-        getattr(chosen.reliability, name) for name in ("counts", "confidence", "accuracy")
-    )
+    models = [
+        m for m in (data.baseline_model, chosen) if m is not None and m.evaluation.reliability is not None
+    ]
     alt = f"Share of right rows against confidence, for {' and '.join(m.name for m in models)}."
     return {
         "svg": plots.reliability(models, shown(alt, 500)),
-        "sure": float(np.nansum(counts * confidence) / counts.sum()),
-        "right": float(np.nansum(counts * accuracy) / counts.sum()),
+        "sure": float(np.nansum(bins.counts * bins.confidence) / bins.counts.sum()),
+        "right": float(np.nansum(bins.counts * bins.accuracy) / bins.counts.sum()),
     }
 
 

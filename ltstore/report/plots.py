@@ -302,9 +302,8 @@ def reliability(models: Sequence[ModelResult], alt: str) -> str:
         top.plot([0, 100], [0, 100], color=_COLOR["muted"], lw=1, ls=(0, (4, 3)))
         looks = [("baseline", "D"), ("chosen", "o")][-len(models) :]
         for model, (role, marker) in zip(models, looks, strict=True):
-            if model.reliability is None:
+            if (bins := model.evaluation.reliability) is None:
                 raise ValueError(f"{model.name} has no reliability to draw")
-            bins = model.reliability
             some = bins.counts > 0
             x, y = 100 * bins.confidence[some], 100 * bins.accuracy[some]
             top.plot(

@@ -14,6 +14,7 @@ import numpy as np
 from ltstore.backtest import Card
 from ltstore.errors import DataError, LtstoreError
 from ltstore.linear import LinearModel
+from ltstore.linear.closed_form import CLOSED_FORMS
 from ltstore.quality import Quality
 from ltstore.report import Example, ModelResult, ReportData, RowMap, row_map, worst_classes, write_report
 from ltstore.store import Store
@@ -21,6 +22,7 @@ from ltstore.types import Donors, DoubleArray, IntArray, Sampler
 from ltstore.workflow.backtesting import kept_card
 from ltstore.workflow.evaluation import EvaluateResult, JudgedModel
 from ltstore.workflow.examples import class_examples
+from ltstore.workflow.fitted import ZERO_SHOT
 from ltstore.workflow.measuring import measure_sampler
 from ltstore.workflow.sampling import StoredSampler, build_sampler, fit_sampler
 from ltstore.workflow.selection import Selection, select
@@ -83,7 +85,6 @@ def write_evaluation_report(path: Path | str, result: EvaluateResult, store: Sto
                     evaluation=judged.evaluation,
                     note=_note(judged.model),
                     seconds=judged.model.record.get("train_seconds"),
-                    reliability=getattr(judged.evaluation, "reliability", None),
                 )
                 for judged in result.models
             ],
@@ -286,10 +287,14 @@ def _origin(made_from: Mapping[str, Any]) -> str:
 
 def _note(model: LinearModel) -> str:
     settings = model.record.get("settings", {})
-    if settings.get("head") == "zero-shot":
+    head = settings.get("head")
+    if head == ZERO_SHOT:
         return "text of the class names, no training"
-    if settings.get("head") != "linear":
+    if head in CLOSED_FORMS:
         return "closed form, no training"
+    if head == "ensemble":
+        mixed = settings["ensemble"]
+        return f"mixture of {' and '.join(mixed['members'])}, {100 * mixed['share']:.0f} % of the second"
     words = [f"logit-adjusted, tau {settings['tau']:g}" if settings.get("tau") else "plain cross entropy"]
     if settings.get("auto_name"):
         return f"chosen by a backtest: {settings['auto_name']}"

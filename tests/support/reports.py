@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -11,9 +11,10 @@ from PIL import Image
 
 from ltstore.backtest import Candidate, Card, Member, Result
 from ltstore.metrics import evaluate_predictions
+from ltstore.metrics.calibration import ReliabilityBins
 from ltstore.quality import ClassTable, Quality
 from ltstore.report import Example, ModelResult, ReportData, render_report, row_map
-from ltstore.types import Donors, DoubleArray, IntArray
+from ltstore.types import Donors
 
 N_CLASSES = 6
 COUNTS = np.array([400, 150, 60, 30, 5, 2])
@@ -32,17 +33,19 @@ def full_report(**changes: Any) -> ReportData:
     models = [
         ModelResult(
             name=name,
-            evaluation=evaluate_predictions(
-                labels,
-                predicted,
-                class_counts=COUNTS,
-                class_names=names,
-                confidence=np.full(len(labels), 0.6),
-                n_bootstrap=200,
+            evaluation=replace(
+                evaluate_predictions(
+                    labels,
+                    predicted,
+                    class_counts=COUNTS,
+                    class_names=names,
+                    confidence=np.full(len(labels), 0.6),
+                    n_bootstrap=200,
+                ),
+                reliability=made_bins(),
             ),
             note=f"note on {name}",
             seconds=1.5,
-            reliability=MadeBins(),
         )
         for name, predicted in predictions.items()
     ]
@@ -93,14 +96,14 @@ def example(class_id: int, predicted: int | None = None, size: tuple[int, int] =
     return Example(image=Image.fromarray(noise), row_id=7, class_id=class_id, predicted=predicted)
 
 
-@dataclass(frozen=True, kw_only=True)
-class MadeBins:
-    """Four bins of confidence, the second of them empty: right in 10, 60 and 90 of 100."""
-
-    edges: DoubleArray = field(default_factory=lambda: np.arange(5) / 4)
-    counts: IntArray = field(default_factory=lambda: np.array([100, 0, 100, 200]))
-    confidence: DoubleArray = field(default_factory=lambda: np.array([0.2, np.nan, 0.7, 0.95]))
-    accuracy: DoubleArray = field(default_factory=lambda: np.array([0.1, np.nan, 0.6, 0.9]))
+def made_bins() -> ReliabilityBins:
+    """Return four bins of confidence, the second of them empty: right in 10, 60 and 90 of 100."""
+    return ReliabilityBins(
+        edges=np.arange(5) / 4,
+        counts=np.array([100, 0, 100, 200]),
+        confidence=np.array([0.2, np.nan, 0.7, 0.95]),
+        accuracy=np.array([0.1, np.nan, 0.6, 0.9]),
+    )
 
 
 def made_quality(**changes: Any) -> Quality:

@@ -107,7 +107,7 @@ def test_confidence_is_told_beside_what_is_right() -> None:
     assert found["right"] == pytest.approx((100 * 0.1 + 100 * 0.6 + 200 * 0.9) / 400)
     text = section_text(render_report(data), "reliability")
     assert "70 % sure and right 62 % of the time: overconfident" in text
-    unknown = [replace(model, reliability=None) for model in data.models]
+    unknown = [replace(model, evaluation=replace(model.evaluation, reliability=None)) for model in data.models]
     assert measures.reliability_section(full_report(models=unknown)) is None
     one = [*unknown[:2], data.models[2]]  # a baseline without confidences is left out of the drawing
     assert "with synthesis" in (measures.reliability_section(full_report(models=one)) or {})["svg"]
