@@ -20,7 +20,7 @@ SHAPES: dict[str, tuple[Shape, ...]] = {
     "full": ((10_000, 384, 100), (100_000, 512, 100), (100_000, 768, 365), (30_000, 768, 1000)),
 }
 STEPS = ("moments", "train", "evaluate")
-_OFF = 1000.0
+_OFF = {"seconds": 1000.0, "bytes": 10.0}  # times, beyond which an estimate is none
 
 
 def build(size: Size) -> Iterator[Workload]:
@@ -55,8 +55,9 @@ def workload(shape: Shape, store: Path | None) -> Workload:
             if result.n_failed:
                 raise WrongResultError(f"{name}: a run that did not do what it was asked for")
             return
-        took = getattr(latest[0], next(each.figure for each in estimates if each.name == name))
-        if not took / _OFF < result < took * _OFF:
+        figure = next(each.figure for each in estimates if each.name == name)
+        took, off = getattr(latest[0], figure), _OFF["bytes" if figure.endswith("bytes") else "seconds"]
+        if not took / off < result < took * off:
             raise WrongResultError(f"{name}: {result} said of {took}")
 
     n_rows, n_features, n_classes = shape

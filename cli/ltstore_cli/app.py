@@ -157,6 +157,8 @@ def main() -> None:
             raise
         if _is_of_memory(err):
             _render.error(f"out of memory ({err}): what was written is kept; free some, and run again")
+        elif isinstance(err, OSError) and err.filename and err.strerror:
+            _render.error(f"cannot use {err.filename}: {err.strerror}")
         else:
             _render.error(
                 f"internal error ({type(err).__name__}: {err}); `ltstore --debug ...` shows the traceback"

@@ -181,8 +181,7 @@ def load_class_text(directory: Path, *, encoder: EncoderIdentity, class_names: S
     """
     where = directory / RECORD_FILE
     try:
-        found = json.loads(read_regular(where))
-        data = read_regular(directory / VECTORS_FILE)
+        text, data = read_regular(where), read_regular(directory / VECTORS_FILE)
     except FileNotFoundError as err:
         raise StoreNotFoundError(
             f"no text vectors of the class names at {directory}: run `ltstore text`"
@@ -191,6 +190,8 @@ def load_class_text(directory: Path, *, encoder: EncoderIdentity, class_names: S
         raise StoreReadError(
             f"cannot read {err.filename or directory}: {err.strerror}; run `ltstore text` again"
         ) from err
+    try:
+        found = json.loads(text)
     except (ValueError, RecursionError) as err:
         raise StoreFormatError(
             f"{where} is not a record of text vectors: {err}; run `ltstore text` again"

@@ -208,3 +208,13 @@ def test_unknown_names_are_refused_by_name(shell: Shell, photos: Path, tmp_path:
     assert "ce" in _refused(shell, *train, "--loss", "xe")
     assert "pixels" in _refused(shell, "ingest", photos, tmp_path / "t.zarr", "--encoder", "pixel")
     assert not (tmp_path / "m").exists()
+
+
+def test_a_file_that_may_not_be_used_is_one_line(monkeypatch: pytest.MonkeyPatch, shell: Shell) -> None:
+    def fail(**_: object) -> None:
+        raise PermissionError(13, "Permission denied", "birds.zarr/zarr.json")
+
+    monkeypatch.setattr("ltstore_cli.app.app", fail)
+    refused = shell("info")
+    assert refused.code == 1
+    assert refused.err == "error: cannot use birds.zarr/zarr.json: Permission denied\n"

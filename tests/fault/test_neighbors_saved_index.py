@@ -63,7 +63,7 @@ def test_what_faiss_cannot_read_is_one_line(saved: Path) -> None:
     file = saved / "index.faiss"
     file.write_bytes(file.read_bytes()[:40])
     with pytest.raises(StoreReadError, match=r"cannot read .*index\.faiss: "):
-        read_index(file, "cpu")
+        read_index(file)
 
 
 def test_missing(saved: Path, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from ltstore.encode.onnx_file import onnx_encoder
 from ltstore.errors import ConfigError, DataError, ImageError, ModelFormatError, SourceError, StoreFormatError
 from ltstore.linear import load_model
 from ltstore.neighbors.saved import read_record
+from ltstore.provenance import sealed
 from ltstore.sampling.text import _read_vectors
 from ltstore.sources import open_source
 from ltstore.sources.decode import decode_image
@@ -165,7 +166,7 @@ def test_zip_bombs_of_text_vectors(tmp_path: Path) -> None:
         (tmp_path / "vectors.npz").write_bytes(data)
         record = json.loads((tmp_path / "record.json").read_text())
         record["sha256"] = hashlib.sha256(data).hexdigest()  # who makes the file makes its checksum
-        (tmp_path / "record.json").write_text(json.dumps(record))
+        (tmp_path / "record.json").write_text(json.dumps(sealed(record)))
         with pytest.raises(StoreFormatError, match="they are compressed"):
             load_class_text(tmp_path, encoder=IDENTITY, class_names=["a", "b"])
 

@@ -33,6 +33,7 @@ ALLOWED = {
     "encode/workers.py: pickle.loads": "an encoder, inside such a task",
     "sources/cifar.py: pickle.Unpickler": "the official CIFAR files; find_class knows three names of NumPy and "
     "makes holders of bytes of them",
+    "workflow/exporting.py: joblib.dump": "written when asked for by name, with a warning, and never read",
     "ltstore_cli/bench.py: subprocess.run": "this repository's benchmarks, by a person's command",
 }
 """Where code is run, or could be, that is not in the source, and why that is safe."""

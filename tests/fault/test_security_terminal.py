@@ -80,7 +80,7 @@ def test_errors_that_no_command_foresaw_are_plain_too(
 ) -> None:
     for err in (ValueError("\x1b[2J"), MemoryError("\x1b[2J"), LtstoreError("a\nb\x1b[2J")):
 
-        def fail(err: BaseException = err) -> None:
+        def fail(err: BaseException = err, **_: object) -> None:
             raise err
 
         monkeypatch.setattr(app, "app", fail)

@@ -27,7 +27,6 @@ from ltstore.errors import (
     EncoderMismatchError,
     StoreFormatError,
     StoreNotFoundError,
-    StoreReadError,
 )
 from ltstore.types import FloatArray, TextEncoder
 from support.images import SumEncoder
@@ -139,5 +138,5 @@ def test_damage_is_named(text: ClassText, tmp_path: Path) -> None:
     text.save(tmp_path)
     (tmp_path / VECTORS_FILE).unlink()
     (tmp_path / VECTORS_FILE).mkdir()
-    with pytest.raises(StoreReadError, match=rf"cannot read .*{VECTORS_FILE}: Is a directory"):
+    with pytest.raises(StoreFormatError, match=rf"{VECTORS_FILE} must be a regular file, found a directory"):
         load_class_text(tmp_path, encoder=identity, class_names=NAMES)

@@ -86,7 +86,7 @@ def test_plain_pixels_needs_images_of_one_size() -> None:
             "unknown setting 'size' of encoder pixels: expected one of decoding",
         ),
         ("pixels:8", {"features": "penultimate"}, "open_clip encoders only"),
-        ("pixels:8", {"features": "raw"}, "projected or penultimate, found 'raw'"),
+        ("pixels:8", {"features": "raw"}, "features must be projected, penultimate or both .*, found 'raw'"),
         ("pixels:8", {"config": "x.toml"}, "onnx encoders only"),
         ("onnx:", {}, "names no file"),
     ],

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ltstore.errors import StoreFormatError
+from ltstore.errors import StoreFormatError, StoreReadError
 from ltstore.storage import Location, write_json
 from ltstore.store.findings import Repair
 from ltstore.store.format import FILES, CommitRecord, SplitRecord, group_document, read_json, seal_holds
@@ -207,9 +207,13 @@ def _described(pieces: Sequence[Buffer]) -> dict[str, Any]:
 
 def restore_group(location: Location, split: str, array: str, done: list[Repair]) -> None:
     """Write the zarr.json of a group that says nothing but that it is one, where it is damaged."""
-    with suppress(StoreFormatError, FileNotFoundError):
+    try:
         if seal_holds(read_json(location)):
             return
+    except (StoreFormatError, FileNotFoundError):
+        pass
+    except OSError as err:
+        raise StoreReadError(f"cannot read {location}: {err.strerror}") from err
     write_json(location, group_document())
     done.append(Repair(split=split, array=array, action="restored", message=f"{location} is always the same"))
 
