@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from ltstore.rows import ArrayRows
+from ltstore.sources.longtail import long_tail_counts
 from ltstore.store import Store, create_store
-from ltstore.types import EncoderIdentity, FloatArray, IntArray, RowStatus
+from ltstore.types import EncoderIdentity, FloatArray, RowStatus
 
 DATA = Path(os.environ.get("LTSTORE_TEST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 
@@ -20,13 +21,6 @@ def real_file(*parts: str) -> Path | None:
     """Return a file or directory of the real data, None where it is not at hand."""
     path = DATA.joinpath(*parts)
     return path if path.exists() else None
-
-
-def long_tail_counts(n_rows: int, n_classes: int, imbalance: float = 100.0) -> IntArray:
-    """Return (C,) exponentially falling class counts, at least 1, that add up to about `n_rows`."""
-    falling = imbalance ** -(np.arange(n_classes) / max(n_classes - 1, 1))
-    counts: IntArray = np.maximum(np.rint(falling * (n_rows / falling.sum())), 1).astype(np.int64)
-    return counts
 
 
 def made_rows(

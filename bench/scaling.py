@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from bench.data import long_tail_counts
 from bench.machine import ROOT
 from bench.streaming import peak_bytes
+from ltstore.sources.longtail import long_tail_counts
 from ltstore.types import EncoderIdentity, FloatArray, IntArray, Rows
 
 N_PASSES = 3

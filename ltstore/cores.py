@@ -1,4 +1,4 @@
-"""How many CPU cores this process may use, and how many threads it starts; which GPUs it may use."""
+"""How many CPU cores this process may use, and how many threads it starts; which GPUs; how much memory there is."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def physical_bytes() -> int:
+    """Return the memory of the machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def available_gpus() -> list[str]:

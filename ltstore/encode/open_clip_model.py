@@ -155,10 +155,9 @@ class OpenClipEncoder(TowerEncoder):
             with cache_only_where_unreachable():
                 return _open_clip().get_tokenizer(self._architecture)
         except Exception as err:  # the hub client and transformers raise what they like
-            reason = (str(err).splitlines() or [type(err).__name__])[0]
             raise EncoderUnavailableError(
-                f"no tokenizer for {self._architecture} ({reason}): where there is no network, set HF_HUB_CACHE to a "
-                "filled cache"
+                f"no tokenizer for {self._architecture} ({first_line(err)}): where there is no network, set "
+                "HF_HUB_CACHE to a filled cache"
             ) from err
 
 

@@ -183,7 +183,7 @@ class Objective:
         if smoothing:
             self._smoothing = (smoothing * ~self.empty / np.count_nonzero(~self.empty)).astype(np.float32)
 
-    @property
+    @cached_property
     def kernel(self) -> SoftmaxGradient:
         """Of the backend, on the CPU; imported when it is first asked for, by the process that uses it."""
         return load_backend(self._backend)

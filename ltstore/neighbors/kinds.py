@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from ltstore.cores import physical_bytes
 from ltstore.errors import ConfigError
 
 KINDS = ("flat", "hnsw", "ivf", "sq8", "ivfpq")
@@ -79,7 +79,7 @@ def plan_index(
         if kind not in KINDS:
             raise ConfigError(f"unknown index kind {kind!r}; known: auto, {', '.join(KINDS)}")
         return _plan(kind, n_samples, n_features, "asked for")
-    memory = _half_of_memory() if memory_bytes is None else memory_bytes
+    memory = physical_bytes() // 2 if memory_bytes is None else memory_bytes
     room = f"{memory / 1e9:.3g} GB"
     flat = _plan(
         "flat", n_samples, n_features, f"exact, and {n_samples} rows are searched by one matrix product"
@@ -99,10 +99,6 @@ def plan_index(
         if plan.n_bytes <= memory:
             return plan
     raise ConfigError(f"no index of {n_samples} rows fits into {room}: ivfpq needs {plan.n_bytes / 1e9:.3g} GB")
-
-
-def _half_of_memory() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
 def _powers(first: int, last: int) -> tuple[int, ...]:

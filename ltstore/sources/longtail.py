@@ -13,6 +13,13 @@ from ltstore.rng import stream
 from ltstore.types import UNLABELLED, IntArray
 
 
+def long_tail_counts(n_rows: int, n_classes: int, imbalance: float = 100.0) -> IntArray:
+    """Return (C,) exponentially falling class sizes, at least 1, that add up to about `n_rows`."""
+    falling = imbalance ** -(np.arange(n_classes) / max(n_classes - 1, 1))
+    counts: IntArray = np.maximum(np.rint(falling * (n_rows / falling.sum())), 1).astype(np.int64)
+    return counts
+
+
 def exp_cut(labels: ArrayLike, imbalance: float, *, n_classes: int | None = None, seed: int = 0) -> IntArray:
     """Return the rows of an exponential long-tailed cut, the same rows in the same order as LDAM-DRW's lists.
 

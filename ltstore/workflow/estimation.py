@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from ltstore.cores import available_gpus
+from ltstore.cores import available_gpus, physical_bytes
 from ltstore.errors import ConfigError, LtstoreError
 from ltstore.linear.device import LEAST_FLOPS, PRECISIONS
 from ltstore.neighbors import head_classes
 from ltstore.rows import class_counts as counts_of
 from ltstore.sampling import balance_targets
+from ltstore.sources.longtail import long_tail_counts
 from ltstore.storage import Place
 from ltstore.types import IntArray
 from ltstore.workflow import costs
@@ -166,7 +166,7 @@ def estimate(
         rates = measure_rates(
             n_features, size.n_heads * n_classes, precision=precision, device=size.device, gflops=gflops
         )
-    machine = _physical_bytes() if memory_bytes is None else memory_bytes
+    machine = physical_bytes() if memory_bytes is None else memory_bytes
     steps = (
         costs.ingest(size, rate, found.get("disk_bytes") if same_rows and subset is None else None),
         costs.moments(size, rates),
@@ -215,9 +215,7 @@ def _falling(n_rows: int, n_classes: int, imbalance: float) -> IntArray:
     """Return (C,) class sizes that fall exponentially and add up to about N."""
     if not imbalance >= 1:
         raise ConfigError(f"imbalance is the largest class over the smallest, at least 1; found {imbalance:g}")
-    shares = imbalance ** -(np.arange(n_classes) / max(n_classes - 1, 1))
-    counts: IntArray = np.maximum(np.rint(shares * (n_rows / shares.sum())), 1).astype(np.int64)
-    return counts
+    return long_tail_counts(n_rows, n_classes, imbalance)
 
 
 def _n_synthetic(synthetic: float | str, n_rows: int, class_counts: IntArray | None) -> int:
@@ -241,10 +239,6 @@ def _resolved_device(device: str, size: Size) -> str:
     if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
         raise ConfigError(f"device must be auto, cpu, cuda or cuda:N; found {device!r}")
     return "cuda:0" if device == "cuda" else device
-
-
-def _physical_bytes() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _index(size: Size, rates: Rates, machine: int) -> Step:
