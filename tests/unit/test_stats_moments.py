@@ -164,3 +164,22 @@ def test_eight_thousand_classes_take_less_than_two_gigabytes(n_rows: int) -> Non
     moments, all_of_it = map(int, found.stdout.split())
     assert moments < 1e9
     assert all_of_it < 2e9
+
+
+@pytest.mark.parametrize("n_rows", [400, 12, 3])
+def test_the_basis_of_many_features_is_that_of_a_whole_decomposition(n_rows: int) -> None:
+    """Found by Lanczos where directions stand out, else (fewer rows than directions, equal rows) as ever."""
+    rng = np.random.default_rng(3)
+    X = (rng.standard_normal((n_rows, 80)) * np.linspace(3, 0.1, 80)).astype(np.float32)
+    rows = ArrayRows(X, np.arange(n_rows) % 2)
+    found = class_moments(rows, rank=4)
+    values, vectors = np.linalg.eigh(found.pooled)
+    if n_rows > 5:
+        np.testing.assert_allclose(np.abs((found.basis * vectors[:, :-5:-1]).sum(axis=0)), 1, atol=1e-10)
+    np.testing.assert_allclose(
+        np.trace(found.basis.T @ found.pooled @ found.basis), values[-4:].sum(), rtol=1e-10
+    )
+    np.testing.assert_array_equal(class_moments(rows, rank=4).basis, found.basis)
+    same = class_moments(ArrayRows(np.ones((6, 80), np.float32), np.arange(6) % 2), rank=4)
+    assert not same.pooled.any()
+    np.testing.assert_allclose(same.basis.T @ same.basis, np.eye(4), atol=1e-12)
