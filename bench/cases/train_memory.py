@@ -12,7 +12,6 @@ CASE = Case(
     definition="most resident memory of training on a 20 GB store, moments and two passes / 1.5 GB",
     build=partial(build, ways=("train",)),
     cores=None,
-    rounds=2,
     clock="wall",
     note="Mapped pages of the store's files count as resident.",
 )
