@@ -19,8 +19,8 @@ from ltstore.linear import LinearModel
 from ltstore.rows import ArrayRows
 from ltstore.types import EncoderIdentity
 from ltstore.workflow import Selection, backtest, select, train
-from ltstore.workflow import baselines as library
-from ltstore.workflow.baselines import Baseline
+from ltstore.workflow.reproduction import baselines as library
+from ltstore.workflow.reproduction.baselines import Baseline
 
 ALL_ROWS = "ce, all rows"
 ZERO_SHOT = "zero-shot"

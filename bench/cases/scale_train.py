@@ -81,7 +81,7 @@ def workload(shape: Shape, store: Path | None) -> Workload:
 def _estimate(shape: Shape) -> Any:
     """Return the estimate, by rates of this moment in the seconds that the run is measured in."""
     from ltstore.workflow import estimate
-    from ltstore.workflow.rates import measure_rates
+    from ltstore.workflow.estimation.rates import measure_rates
 
     rates = measure_rates(shape[1], shape[2], clock=time.process_time)
     return estimate(*shape, passes=N_PASSES, n_test=min(shape[0], MOST_TESTED), device="cpu", rates=rates)

@@ -66,8 +66,8 @@ def reproduce(
     """
     from ltstore.encode import open_encoder
     from ltstore.workflow import reproduce as run
-    from ltstore.workflow.baselines import QUICK
-    from ltstore.workflow.reproduction import N_SEEDS
+    from ltstore.workflow.reproduction.baselines import QUICK
+    from ltstore.workflow.reproduction.protocol import N_SEEDS
 
     if store is not None and (data is not None or encoder is not None):
         raise typer.BadParameter(

@@ -12,11 +12,11 @@ from ltstore.encode import ingest, open_encoder
 from ltstore.linear import TrainSettings
 from ltstore.sources import open_source, source_record
 from ltstore.types import Donors
-from ltstore.workflow.evaluation import EvaluateResult, evaluate
+from ltstore.workflow.evaluation.judging import EvaluateResult, evaluate
 from ltstore.workflow.neighborhood import build_store_index, store_donors
 from ltstore.workflow.selection import Selection, select
 from ltstore.workflow.subsets import make_subset
-from ltstore.workflow.training import train
+from ltstore.workflow.training.head import train
 
 CEILING = "all-rows"
 # name: what `train` is called with

@@ -118,7 +118,7 @@ def test_auto_trains_what_was_chosen(store: Path, monkeypatch: pytest.MonkeyPatc
     choice = SimpleNamespace(candidate=Candidate(members=members))
     card = SimpleNamespace(choice=choice, reason="told", n_trials=4, seconds=0.5)
     monkeypatch.setattr(
-        "ltstore.workflow.fitted.backtest", lambda *a, **k: SimpleNamespace(card=card, reused=False)
+        "ltstore.workflow.training.fitted.backtest", lambda *a, **k: SimpleNamespace(card=card, reused=False)
     )
     outcome = train(store, subset="lt", sampler="auto")
     done = outcome.model.record["settings"]["members"]

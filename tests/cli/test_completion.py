@@ -96,7 +96,7 @@ def test_the_names_are_those_of_the_library() -> None:
     from ltstore.workflow import SUBSET_RULES
     from ltstore.workflow.exporting import FORMATS as MODEL_FORMATS
     from ltstore.workflow.selection import DONORS_BY
-    from ltstore.workflow.training import HEADS
+    from ltstore.workflow.training.head import HEADS
 
     assert set(_completion.SAMPLERS) == set(SAMPLERS)
     assert set(_completion.HEADS) == set(HEADS)

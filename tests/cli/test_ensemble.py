@@ -65,7 +65,8 @@ def test_a_chosen_share(shell: Shell, home: Path, tmp_path: Path) -> None:
 def test_the_share_is_chosen_on_rows_that_no_member_has_seen(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ltstore.workflow import ensemble, ensembling
+    from ltstore.workflow import ensemble
+    from ltstore.workflow.training import ensembling
 
     seen = {}
     repeat, tried = ensembling.repeat_training, ensembling.try_shares
@@ -111,7 +112,7 @@ def test_mixtures_of_several_seeds_are_taken_together(home: Path, tmp_path: Path
     from dataclasses import replace
 
     from ltstore.workflow import ensemble
-    from ltstore.workflow.seeds import group_seeds
+    from ltstore.workflow.evaluation.seeds import group_seeds
 
     other = load_model(home / "smote")
     settings = other.record["settings"] | {"seed": 1, "n_passes": 99}

@@ -93,7 +93,7 @@ def test_seeds_are_taken_together(shell: Shell, home: Path) -> None:
 
 
 def test_other_settings_or_rows_are_no_seeds(home: Path) -> None:
-    from ltstore.workflow.seeds import group_seeds
+    from ltstore.workflow.evaluation.seeds import group_seeds
 
     one, two = (load_model(home / f"smote-s{seed}") for seed in range(2))
     assert group_seeds({"a": one, "b": two}) == [("a", "b")]
@@ -146,7 +146,7 @@ def test_cost_tells_rows_passes_and_searches(shell: Shell, home: Path) -> None:
 
 def test_cost_of_what_a_backtest_chose(home: Path) -> None:
     from ltstore.workflow import train
-    from ltstore.workflow.cost import Cost
+    from ltstore.workflow.evaluation.cost import Cost
 
     made = train(home / "digits.zarr", subset="lt", sampler="auto")
     again = train(home / "digits.zarr", subset="lt", sampler="auto")  # the backtest is not made twice

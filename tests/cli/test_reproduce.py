@@ -15,8 +15,8 @@ from ltstore.sources import PUBLISHED
 from ltstore.store import open_store
 from ltstore.types import EncoderIdentity, FloatArray
 from ltstore.workflow import make_subset, select
-from ltstore.workflow import reproduction as workflow
-from ltstore.workflow.baselines import QUICK
+from ltstore.workflow.reproduction import protocol as workflow
+from ltstore.workflow.reproduction.baselines import QUICK
 from support.images import cifar100_files, encoded, picture, write_files
 from support.shell import Shell
 

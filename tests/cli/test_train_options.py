@@ -11,7 +11,7 @@ import pytest
 from ltstore.errors import ConfigError, DataError
 from ltstore.linear import Checkpointing, TrainSettings, load_model
 from ltstore.workflow import make_subset, select, train
-from ltstore.workflow.holdout import divide
+from ltstore.workflow.training.holdout import divide
 from support.shell import Shell
 
 

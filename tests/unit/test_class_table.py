@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 
 from ltstore.metrics import evaluate_predictions
-from ltstore.workflow.class_table import write_class_table
+from ltstore.workflow.evaluation.class_table import write_class_table
 
 NAMES = ["=1+1", "+x", "-x", "@x", "\tx", 'a,"b"', "été", "two\nlines"]
 

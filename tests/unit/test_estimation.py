@@ -14,8 +14,8 @@ from bench.data import made_rows, write_rows
 from ltstore.errors import ConfigError
 from ltstore.stream.loader import CACHE_BYTES
 from ltstore.workflow import estimate
-from ltstore.workflow.costs import LEAST, MOST, PASSES
-from ltstore.workflow.rates import Rates, measure_rates
+from ltstore.workflow.estimation.costs import LEAST, MOST, PASSES
+from ltstore.workflow.estimation.rates import Rates, measure_rates
 
 RATES = Rates(
     product_flops=1e11,

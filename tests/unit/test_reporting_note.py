@@ -9,7 +9,7 @@ import pytest
 
 from ltstore.linear import LinearModel
 from ltstore.types import EncoderIdentity
-from ltstore.workflow.reporting import _note
+from ltstore.workflow.evaluation.reporting import _note
 
 MIXED = {"head": "ensemble", "ensemble": {"members": ["text", "la"], "share": 0.7}}
 

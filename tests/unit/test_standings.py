@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ltstore.metrics import evaluate_predictions
-from ltstore.workflow.standings import HeadRecord, markdown, standings
+from ltstore.workflow.reproduction.standings import HeadRecord, markdown, standings
 
 COUNTS = (200, 50, 5)
 LABELS = np.repeat([0, 1, 2], 40)

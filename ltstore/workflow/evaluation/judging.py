@@ -17,10 +17,10 @@ from ltstore.rows import BLOCK_ROWS
 from ltstore.storage import Place
 from ltstore.store import Store
 from ltstore.types import FloatArray, IntArray, Progress, Rows, no_progress
-from ltstore.workflow.class_table import write_class_table
-from ltstore.workflow.cost import Cost
-from ltstore.workflow.naming import model_names, position
-from ltstore.workflow.seeds import SeedGroup, seed_groups
+from ltstore.workflow.evaluation.class_table import write_class_table
+from ltstore.workflow.evaluation.cost import Cost
+from ltstore.workflow.evaluation.naming import model_names, position
+from ltstore.workflow.evaluation.seeds import SeedGroup, seed_groups
 from ltstore.workflow.selection import Selection, select
 
 TOP_CLASSES = 5
@@ -112,7 +112,7 @@ class EvaluateResult:
     warnings: tuple[str, ...] = ()
 
     def write_class_table(self, path: Path | str) -> None:
-        """Write every class with its accuracies to a CSV file: `ltstore.workflow.class_table.write_class_table`."""
+        """Write every class with its accuracies to a CSV file: `class_table.write_class_table`."""
         first = self.models[self.baseline]
         evaluations = {one.name: one.evaluation for one in self.models}
         write_class_table(path, evaluations, first.model.class_names, first.name)
@@ -161,7 +161,7 @@ def evaluate(
     report : path, optional
         HTML file to write: about the last model, compared with the baseline.
     per_class : path, optional
-        CSV file to write, see `ltstore.workflow.class_table`.
+        CSV file to write, see `ltstore.workflow.evaluation.class_table`.
     seed : int
         Of the bootstrap.
 
@@ -187,7 +187,7 @@ def evaluate(
     if per_class is not None:
         result.write_class_table(per_class)
     if report is not None:
-        from ltstore.workflow.reporting import write_evaluation_report
+        from ltstore.workflow.evaluation.reporting import write_evaluation_report
 
         write_evaluation_report(report, result, selection.store)
     return result

@@ -18,9 +18,9 @@ from ltstore.sampling import balance_targets
 from ltstore.sources.longtail import long_tail_counts
 from ltstore.storage import Place
 from ltstore.types import IntArray
-from ltstore.workflow import costs
-from ltstore.workflow.costs import PASSES, Size, Step
-from ltstore.workflow.rates import Rates, measure_rates
+from ltstore.workflow.estimation import costs
+from ltstore.workflow.estimation.costs import PASSES, Size, Step
+from ltstore.workflow.estimation.rates import Rates, measure_rates
 from ltstore.workflow.selection import select
 
 FILL = "fill"

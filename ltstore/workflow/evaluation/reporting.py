@@ -20,12 +20,12 @@ from ltstore.report import Example, ModelResult, ReportData, RowMap, row_map, wo
 from ltstore.store import Store
 from ltstore.types import Donors, DoubleArray, IntArray, Sampler
 from ltstore.workflow.backtesting import kept_card
-from ltstore.workflow.evaluation import EvaluateResult, JudgedModel
-from ltstore.workflow.examples import class_examples
-from ltstore.workflow.fitted import ZERO_SHOT
+from ltstore.workflow.evaluation.examples import class_examples
+from ltstore.workflow.evaluation.judging import EvaluateResult, JudgedModel
 from ltstore.workflow.measuring import measure_sampler
 from ltstore.workflow.sampling import StoredSampler, build_sampler, fit_sampler
 from ltstore.workflow.selection import Selection, select
+from ltstore.workflow.training.fitted import ZERO_SHOT
 
 _log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from ltstore.metrics import MEASURES, Difference, Estimate, Evaluation, PairedAccuracy, paired_accuracy
 from ltstore.types import IntArray
-from ltstore.workflow.baselines import ALL_ROWS, BASELINES, REFERENCE
-from ltstore.workflow.evaluation import RESAMPLES, RESAMPLES_PER_MODEL
+from ltstore.workflow.evaluation.judging import RESAMPLES, RESAMPLES_PER_MODEL
+from ltstore.workflow.reproduction.baselines import ALL_ROWS, BASELINES, REFERENCE
 
 _PREDICTIONS = np.dtype("<i4")
 GAP_FROM = "ce"

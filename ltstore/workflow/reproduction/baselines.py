@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ltstore.linear import TrainSettings
-from ltstore.workflow.fitted import ZERO_SHOT
-from ltstore.workflow.training import UNTRAINED
+from ltstore.workflow.training.fitted import ZERO_SHOT
+from ltstore.workflow.training.head import UNTRAINED
 
 REFERENCE = "la"
 """The head whose accuracy the others' gains are counted from."""

@@ -21,15 +21,15 @@ from ltstore.sources import PublishedSet, open_source, published_set, source_rec
 from ltstore.storage import Place
 from ltstore.store import Store, open_store
 from ltstore.types import Encoder, Progress, TextEncoder, no_progress
-from ltstore.workflow.baselines import BASELINES, REFERENCE, Baseline
 from ltstore.workflow.class_text import class_text, embed_class_names
-from ltstore.workflow.evaluation import compare
-from ltstore.workflow.fitted import ZERO_SHOT
-from ltstore.workflow.reporting import write_evaluation_report
+from ltstore.workflow.evaluation.judging import compare
+from ltstore.workflow.evaluation.reporting import write_evaluation_report
+from ltstore.workflow.reproduction.baselines import BASELINES, REFERENCE, Baseline
+from ltstore.workflow.reproduction.standings import HeadRecord, Standing, markdown, standings
 from ltstore.workflow.selection import Selection, select
-from ltstore.workflow.standings import HeadRecord, Standing, markdown, standings
 from ltstore.workflow.subsets import make_subset
-from ltstore.workflow.training import train
+from ltstore.workflow.training.fitted import ZERO_SHOT
+from ltstore.workflow.training.head import train
 
 IMBALANCE = 100.0
 N_SEEDS = 3

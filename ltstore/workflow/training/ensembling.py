@@ -19,11 +19,11 @@ from ltstore.rows import iter_blocks
 from ltstore.storage import Place
 from ltstore.store import Store
 from ltstore.types import UNLABELLED, IntArray, Rows
-from ltstore.workflow.holdout import divide
-from ltstore.workflow.naming import model_names
-from ltstore.workflow.repeating import repeat_training
+from ltstore.workflow.evaluation.naming import model_names
 from ltstore.workflow.selection import Selection, select
-from ltstore.workflow.training import check_out
+from ltstore.workflow.training.head import check_out
+from ltstore.workflow.training.holdout import divide
+from ltstore.workflow.training.repeating import repeat_training
 
 SHARES = tuple(step / 20 for step in range(21))
 _BLOCK_LOGITS = 1 << 22

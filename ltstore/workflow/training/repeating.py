@@ -10,9 +10,9 @@ from ltstore.backtest import Candidate
 from ltstore.errors import ConfigError
 from ltstore.linear import LinearModel, TrainSettings
 from ltstore.linear.closed_form import CLOSED_FORMS
-from ltstore.workflow.fitted import ZERO_SHOT, fit, fit_blend
 from ltstore.workflow.selection import Selection
-from ltstore.workflow.synthesis import Synthesis
+from ltstore.workflow.training.fitted import ZERO_SHOT, fit, fit_blend
+from ltstore.workflow.training.synthesis import Synthesis
 
 _NOT_REPEATED = {
     "synthetic": "it was trained with a set of synthetic rows, which was made from all of its rows",

@@ -21,10 +21,10 @@ from ltstore.linear.progress import OnPass, no_record
 from ltstore.storage import Place
 from ltstore.store import Store
 from ltstore.types import Progress, no_progress
-from ltstore.workflow.fitted import ZERO_SHOT, fit, fit_chosen
-from ltstore.workflow.outcome import TrainOutcome
 from ltstore.workflow.selection import Selection, select
-from ltstore.workflow.synthesis import Synthesis
+from ltstore.workflow.training.fitted import ZERO_SHOT, fit, fit_chosen
+from ltstore.workflow.training.outcome import TrainOutcome
+from ltstore.workflow.training.synthesis import Synthesis
 
 UNTRAINED = (*CLOSED_FORMS, ZERO_SHOT)
 HEADS = ("linear", "cosine", *UNTRAINED)
@@ -78,7 +78,7 @@ def train(
     row_weights : (N,) floats, optional
         Weight of each row of the selection in the loss of a softmax head, at least 0.
     holdout : float or str, optional
-        Rows that a softmax head is not trained on and judged on at every point (`ltstore.workflow.holdout.divide`): a
+        Rows that a softmax head is not trained on and judged on at every point (`holdout.divide`): a
         share of the selection, or the name of a subset or split. The model's class counts are the selection's all the
         same, so that groups of classes are those of other models of it.
     grid : mapping of str to values, optional

@@ -20,7 +20,7 @@ from ltstore.stats.moments import BLOCK_ROWS as MOMENT_ROWS
 from ltstore.store.pages import RESIDENT_BYTES
 from ltstore.store.plan import CHUNK_ROWS, plan_shards
 from ltstore.stream.loader import CACHE_BYTES
-from ltstore.workflow.rates import Rates
+from ltstore.workflow.estimation.rates import Rates
 
 PASSES = (19, 52)
 """Of eight in ten of the 219 trained heads of docs/accuracy.md: seven problems, 10 to 1,000 classes."""

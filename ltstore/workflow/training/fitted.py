@@ -37,9 +37,9 @@ from ltstore.stream.loader import check_weights
 from ltstore.types import UNLABELLED, FloatArray, IntArray, Progress, no_progress
 from ltstore.workflow.backtesting import backtest
 from ltstore.workflow.class_text import class_text
-from ltstore.workflow.holdout import divide
 from ltstore.workflow.selection import Selection
-from ltstore.workflow.synthesis import Supply, Synthesis
+from ltstore.workflow.training.holdout import divide
+from ltstore.workflow.training.synthesis import Supply, Synthesis
 
 _log = logging.getLogger(__name__)
 

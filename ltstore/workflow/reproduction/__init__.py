@@ -1,0 +1,1 @@
+"""The published protocol on a published data set: cuts, baselines, seeds, one table."""
