@@ -175,8 +175,9 @@ def class_moments(
     Notes
     -----
     Time: N D^2 + 4 N D r flops in float32, around class means and added up over blocks in float64 (within 1e-6 of the
-    largest variance of a result in float64), and some 300 D^2 (by Lanczos; 4/3 D^3 at small D) in float64 for the basis. Memory: 8 (2.5 C D + C r^2 + 3 D^2)
-    bytes for the result and the sums, plus about 16 block_rows D: 0.4 GB at C = 8,142, D = 768, r = 16.
+    largest variance of a result in float64), and some 300 D^2 (by Lanczos; 4/3 D^3 at small D) in float64 for the
+    basis. Memory: 8 (2.5 C D + C r^2 + 3 D^2) bytes for the result and the sums, plus about 16 block_rows D: 0.4 GB at
+    C = 8,142, D = 768, r = 16.
     """
     if rank < 1 or block_rows < 1:
         raise ConfigError(f"rank and block_rows must be at least 1, found {rank} and {block_rows}")
