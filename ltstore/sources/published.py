@@ -110,8 +110,8 @@ PUBLISHED: dict[str, PublishedSet] = {
             n_classes=1000,
             layouts=(("ImageNet_LT_train.txt", "ImageNet_LT_test.txt"),),
             class_names_file="ImageNet_LT_classnames.txt",
-            download=f"download {_LISTS}/ImageNet_LT, and the images of ILSVRC 2012 from https://image-net.org, so that "
-            "train/n01440764/ and val/n01440764/ lie there (the official val is one folder: sort it into classes)",
+            download=f"download {_LISTS}/ImageNet_LT, and the images of ILSVRC 2012 from https://image-net.org, so "
+            "that train/n01440764/ and val/n01440764/ lie there (the official val is one folder: sort it into classes)",
             reference="Liu et al. 2019, OLTR",
         ),
         PublishedSet(
