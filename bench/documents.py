@@ -17,12 +17,24 @@ from bench.run import Record
 from bench.show import number, seconds
 
 DOCS = ROOT / "docs"
+_SHOWN = {
+    "ce": "cross entropy",
+    "ncm": "nearest class mean",
+    "duplicate": "duplicated tail rows",
+    "ridge": "ridge, balanced",
+    "gda": "Gaussian discriminant",
+    "la": "logit-adjusted",
+    "neighbor-gauss": "with `neighbor-gauss` rows",
+    "auto": "chosen by `--sampler auto`",
+}
+"""Heads of the README's table, in its words."""
 
 
 def pages(results: Path) -> dict[Path, str]:
     """Return {path: text} of all pages that are generated, as the results in a folder have them."""
     records = read_records(sorted(results.glob("*.jsonl")))
-    scaling = DOCS / "scaling.md"
+    scaling, readme, reproduce = DOCS / "scaling.md", ROOT / "README.md", DOCS / "reproduce.md"
+    standings = reproduced_table((results / "reproduce" / "cifar100-lt.md").read_text(encoding="utf-8"))
     return {
         DOCS / "benchmarks.md": page(all_cases(), records),
         command.PAGE: command.accuracy_page(results),
@@ -30,8 +42,29 @@ def pages(results: Path) -> dict[Path, str]:
         scaling: between_marks(
             scaling.read_text(encoding="utf-8"), "scale", scale_table(records), by="regenerate"
         ),
+        reproduce: between_marks(reproduce.read_text(encoding="utf-8"), "heads", standings, by="regenerate"),
+        readme: between_marks(
+            readme.read_text(encoding="utf-8"), "heads", short_table(standings), by="regenerate"
+        ),
         DOCS / "cli.md": _cli(),
     }
+
+
+def reproduced_table(text: str) -> str:
+    """Return the table of a results.md that `ltstore reproduce` wrote."""
+    return "".join(line for line in text.splitlines(keepends=True) if line.startswith("|"))
+
+
+def short_table(table: str) -> str:
+    """Return the heads that the README shows, of a table of `reproduced_table`: overall in full, groups as one figure."""
+    header, _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines())
+    found = {row[0]: dict(zip(header, row, strict=True)) for row in rows}
+    groups = ("many", "medium", "few")
+    lines = [f"| head | overall | {' | '.join(groups)} |", "|---|---|---|---|---|"]
+    for head, words in _SHOWN.items():
+        figures = [found[head][group].partition(" ")[0] for group in groups]
+        lines.append(f"| {words} | {found[head]['overall'].partition(' (')[0]} | {' | '.join(figures)} |")
+    return "\n".join([*lines, ""])
 
 
 def scale_table(records: Sequence[Record]) -> str:

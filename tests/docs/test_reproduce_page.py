@@ -27,7 +27,7 @@ def test_a_published_set_has_its_row(name: str) -> None:
 def test_the_commands_are_understood() -> None:
     text = "\n".join(re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)).replace("\\\n", " ")
     commands = [line.split()[1:] for line in text.splitlines() if line.startswith("ltstore ")]
-    assert len(commands) == 11
+    assert len(commands) == 10
     group = get_command(app)
     for name, *words in commands:
         group.commands[name].make_context(name, words)  # type: ignore[attr-defined]  # parses, and runs nothing
