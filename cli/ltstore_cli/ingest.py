@@ -166,7 +166,7 @@ def ingest(
     may_have_gpus = engine == "ray" and device != "cpu" and used.identity.encoder != "pixels"
     with (
         open_engine(engine, n_workers, address=address, use_gpus=used.device != "cpu" or may_have_gpus) as crew,
-        _render.ingesting(split, images.n_samples) as (progress, on_failed),
+        _render.ingesting(split, images.n_samples, used.device) as (progress, on_failed),
     ):
         report = ingest_source(
             images,

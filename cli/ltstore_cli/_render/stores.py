@@ -77,8 +77,9 @@ def limits(splits: Mapping[str, Usage]) -> None:
 
 def _limit(found: Usage) -> str:
     words = {"read": "reading", "decode": "decoding", "encode": "the encoder", "write": "writing"}
+    gpu = "" if found.gpu is None else f" (GPU {found.gpu:.0%})"
     return (
-        f"{words[found.limit]}: workers {found.workers:.0%} busy, encoder {found.encoder:.0%}, "
+        f"{words[found.limit]}: workers {found.workers:.0%} busy, encoder {found.encoder:.0%}{gpu}, "
         f"writer {found.writer:.0%}; what helps: {found.advice}"
     )
 
