@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench import plots
 from bench.accuracy import command
 from bench.accuracy.command import between_marks
 from bench.case import all_cases
@@ -17,6 +18,7 @@ from bench.run import Record
 from bench.show import number, seconds
 
 DOCS = ROOT / "docs"
+_PLOT = "![What runs took, against what was said of them at most](scaling.svg)"
 
 
 def pages(results: Path) -> dict[Path, str]:
@@ -30,6 +32,8 @@ def pages(results: Path) -> dict[Path, str]:
         scaling: between_marks(
             scaling.read_text(encoding="utf-8"), "scale", scale_table(records), by="regenerate"
         ),
+        DOCS / "benchmarks.svg": plots.ratios(records),
+        DOCS / "scaling.svg": plots.scaling(records),
         DOCS / "cli.md": _cli(),
     }
 
@@ -52,7 +56,7 @@ def scale_table(records: Sequence[Record]) -> str:
     where = dict.fromkeys(
         f"{each['machine']['cpu']}, one core of {each['machine']['cores']}, {each['date']}" for each in found
     )
-    return "\n".join([*lines, "", f"({'; '.join(where)}; taken / said at most)", ""])
+    return "\n".join([*lines, "", f"({'; '.join(where)}; taken / said at most)", "", _PLOT, ""])
 
 
 def _cell(record: Record) -> str:
