@@ -49,6 +49,7 @@ def ratios(records: Sequence[Record]) -> str:
         axes.set_yticks(range(len(found)), names)
         axes.set_ylim(len(found) - 0.4, -0.6)
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
         axes.set_xlabel(
             "times the aim: right of the line it is met (round, green), left of it missed (square, orange)"
         )
