@@ -82,6 +82,8 @@ def scaling(records: Sequence[Record]) -> str:
                 axes.legend(frameon=False)
             axes.set_xscale("log")
             axes.set_yscale("log")
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_major_formatter("{x:g}")
             axes.set_xlabel(f"said at most, {unit}")
             axes.set_ylabel(f"taken, {unit}")
 
