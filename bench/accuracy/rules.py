@@ -33,6 +33,10 @@ def key(record: Record) -> Key:
     return record["problem"], record["seed"], record["size"]
 
 
+def _la(card: Card) -> Result:
+    return next(each for each in card.results if each.candidate.name == "la")
+
+
 def _widest(card: Card) -> list[Result]:
     """Results of the base with the most members, best score first."""
     most = max(len(each.candidate.members) for each in card.results)
@@ -41,6 +45,9 @@ def _widest(card: Card) -> list[Result]:
 
 RULES: dict[str, Callable[[Card], Result]] = {
     "**as it is**": lambda card: card.choice,
+    "as it is, or `la` unless its gain is above 0 at 95 %": lambda card: (
+        card.choice if card.choice.gain_low > 0 else _la(card)
+    ),
     "best score": lambda card: card.results[0],
     "best tail of all within one standard error": lambda card: max(
         (each for each in card.results if each.equal), key=lambda each: each.tail

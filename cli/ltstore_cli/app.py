@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 an error of the data or the machine (one line on stderr), 
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from keyword import iskeyword
@@ -135,6 +136,8 @@ def main() -> None:
     """Entry point of the `ltstore` script."""
     debug = "--debug" in sys.argv[1:]
     _render.show_log()
+    if "_LTSTORE_COMPLETE" in os.environ:
+        os.environ["COLUMNS"] = "1000"  # help that is wrapped would be one word to choose a line
     try:
         app(prog_name="ltstore")  # however it was started: completion goes by the name
     except LtstoreError as err:

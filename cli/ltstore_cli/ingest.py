@@ -107,7 +107,7 @@ def ingest(
     from ltstore.sources import open_source, read_class_names, read_indices, source_record
     from ltstore.storage import is_url
     from ltstore.store import is_store, open_store
-    from ltstore.workflow.encoders import place_beside, recorded_spec, reopen_encoder
+    from ltstore.workflow.encoders import may_use_gpus, place_beside, recorded_spec, reopen_encoder
 
     batch, n_workers = number_or_auto(batch_size, "--batch-size"), number_or_auto(workers, "--workers")
     options = parse_encoder_options(encoder_option)
@@ -163,9 +163,8 @@ def ingest(
         )
     if isinstance(used, NativePixels):
         used = used.resolve(images, None if existing is None else existing.encoder)
-    may_have_gpus = engine == "ray" and device != "cpu" and used.identity.encoder != "pixels"
     with (
-        open_engine(engine, n_workers, address=address, use_gpus=used.device != "cpu" or may_have_gpus) as crew,
+        open_engine(engine, n_workers, address=address, use_gpus=may_use_gpus(used, engine, device)) as crew,
         _render.ingesting(split, images.n_samples, used.device) as (progress, on_failed),
     ):
         report = ingest_source(

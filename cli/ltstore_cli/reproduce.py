@@ -9,7 +9,18 @@ import typer
 
 from ltstore_cli import _render
 from ltstore_cli._completion import ENCODERS, PUBLISHED, among
-from ltstore_cli._options import EncoderConfig, EncoderDevice, EncoderOptions, Json, parse_encoder_options
+from ltstore_cli._options import (
+    Address,
+    BatchSize,
+    EncoderConfig,
+    EncoderDevice,
+    EncoderOptions,
+    EngineName,
+    Json,
+    Workers,
+    number_or_auto,
+    parse_encoder_options,
+)
 
 
 def reproduce(
@@ -35,6 +46,10 @@ def reproduce(
     encoder_config: EncoderConfig = None,
     encoder_option: EncoderOptions = None,
     device: EncoderDevice = "auto",
+    batch_size: BatchSize = "auto",
+    engine: EngineName = "local",
+    workers: Workers = "auto",
+    address: Address = None,
     store: Annotated[
         str | None,
         typer.Option(help="A store with the official splits train and test, in place of --data and --encoder."),
@@ -65,30 +80,46 @@ def reproduce(
     Example: `ltstore reproduce cifar100-lt --data cifar-100-python --encoder open_clip:ViT-B-32/laion2b_s34b_b79k`
     """
     from ltstore.encode import open_encoder
+    from ltstore.engine import open_engine
     from ltstore.workflow import reproduce as run
+    from ltstore.workflow.encoders import may_use_gpus
     from ltstore.workflow.reproduction.baselines import QUICK
     from ltstore.workflow.reproduction.protocol import N_SEEDS
 
-    if store is not None and (data is not None or encoder is not None):
+    batch, n_workers = number_or_auto(batch_size, "--batch-size"), number_or_auto(workers, "--workers")
+    encoding = {
+        "--data": data is not None,
+        "--encoder": encoder is not None,
+        "--engine": engine != "local",
+        "--workers": workers != "auto",
+        "--batch-size": batch_size != "auto",
+        "--address": address is not None,
+    }
+    if store is not None and (idle := [flag for flag, given in encoding.items() if given]):
         raise typer.BadParameter(
-            "takes the place of --data and --encoder: leave them out", param_hint="--store"
+            f"holds embeddings, nothing is encoded: leave {', '.join(idle)} out", param_hint="--store"
         )
     used = None
     if encoder is not None:
         options = parse_encoder_options(encoder_option)
         used = open_encoder(encoder, device=device, options=options, config=encoder_config)
-    result = run(
-        dataset,
-        out or Path(dataset),
-        data=data,
-        encoder=used,
-        store=store,
-        imbalance=imbalance,
-        n_seeds=seeds or (1 if quick else N_SEEDS),
-        heads=[word.strip() for word in heads.split(",") if word.strip()] or (QUICK if quick else ()),
-        ingesting=_render.ingesting,
-        announce=_render.note,
-    )
+    use_gpus = used is not None and may_use_gpus(used, engine, device)
+    with open_engine(engine, n_workers, address=address, use_gpus=use_gpus) as crew:
+        result = run(
+            dataset,
+            out or Path(dataset),
+            data=data,
+            encoder=used,
+            store=store,
+            batch_size=batch,
+            n_workers=n_workers if crew is None else "auto",
+            engine=crew,
+            imbalance=imbalance,
+            n_seeds=seeds or (1 if quick else N_SEEDS),
+            heads=[word.strip() for word in heads.split(",") if word.strip()] or (QUICK if quick else ()),
+            ingesting=_render.ingesting,
+            announce=_render.note,
+        )
     if json:
         _render.json_out(result.to_json())
     else:

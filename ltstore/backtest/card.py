@@ -18,15 +18,15 @@ EQUAL = 1.0
 
 The one-standard-error rule: Breiman et al. 1984, "Classification and regression trees", section 3.4.3.
 """
-BEATEN = 2.0
-"""The widest blend is left for another candidate only if that one is ahead by more standard errors than this.
+BEATEN = 0.05
+"""The widest blend is left for another base only if that one is ahead at this level: a paired t-test over classes.
 
-More than one, because the best of many noisy scores is ahead by luck (docs/methods.md).
+Divided by the number of bases (Bonferroni), because the best of many noisy scores is ahead by luck (docs/methods.md).
 """
 REFERENCE = "la"
-RULE = 2
+RULE = 3
 """Raised when what is tried by default, or how is chosen, changes: a kept card of another rule is made anew."""
-_Z95 = 1.96
+_INTERVAL = 0.95
 _FEW, _MANY = 20, 100
 
 
@@ -153,9 +153,9 @@ def judge(
     """Make the card of per-class accuracies.
 
     The choice is made in two steps. The base (the members of a blend) is the widest one's, unless the best score is
-    ahead of all its leans by more than `BEATEN` standard errors: then that of the best score. Its lean is, among those
-    whose score cannot be told from its best lean's (`EQUAL`), the one with the highest accuracy over cut classes: what
-    is equal over all classes is chosen for the tail.
+    surely ahead of all its leans (`BEATEN`): then that of the best score. Its lean is, among those whose score cannot
+    be told from its best lean's (`EQUAL`), the one with the highest accuracy over cut classes: what is equal over all
+    classes is chosen for the tail.
 
     Parameters
     ----------
@@ -170,15 +170,17 @@ def judge(
 
     Notes
     -----
-    Candidates are compared on the trials that both ran in. Standard errors of a difference treat the judged classes of
-    all trials as drawn independently: the variance over kept classes divided by their number, times the squared share
-    of head classes, and the same for cut ones.
+    Candidates are compared on the trials that both ran in. A score is a sum over the judged classes, each with what it
+    gives where it is kept and where it is cut, and so is a difference; its standard error takes classes as drawn
+    independently, but not the trials of a class. Its quantiles are those of t with as many degrees of freedom as there
+    are judged classes, less one: five classes tell little.
     """
     names = [candidate.name for candidate in candidates]
     reference = names.index(REFERENCE) if REFERENCE in names else 0
     table = _Table(accuracy, trials, n_head, n_tail)
     base = table.score(reference)
     gains = np.array([table.difference(k, reference) for k in range(len(candidates))])
+    half_width = table.quantile((1 + _INTERVAL) / 2)
     order = np.argsort(-gains[:, 0], kind="stable").tolist()
     results = [
         Result(
@@ -186,8 +188,8 @@ def judge(
             score=base + float(gains[k, 0]),
             **table.accuracies(k),
             gain=float(gains[k, 0]),
-            gain_low=float(gains[k, 0] - _Z95 * gains[k, 1]),
-            gain_high=float(gains[k, 0] + _Z95 * gains[k, 1]),
+            gain_low=float(gains[k, 0] - half_width * gains[k, 1]),
+            gain_high=float(gains[k, 0] + half_width * gains[k, 1]),
             behind=float(gains[order[0], 0] - gains[k, 0]),
             behind_error=table.difference(k, order[0])[1],
             n_trials=table.n_trials(k),
@@ -216,10 +218,12 @@ def _choose(
 ) -> tuple[int, str]:
     """Return the position of the choice in the results, and why it is the choice."""
     base = widest(candidates).base
-    reason = f"no other base is ahead of the widest by {BEATEN:g} standard errors"
-    if all(each.behind > BEATEN * each.behind_error for each in results if each.candidate.base == base):
+    others = {candidate.base for candidate in candidates} - {base}
+    errors = table.quantile(1 - BEATEN / max(len(others), 1))
+    reason = f"no other base is ahead of the widest by {errors:.1f} standard errors"
+    if all(each.behind > errors * each.behind_error for each in results if each.candidate.base == base):
         base = results[0].candidate.base
-        reason = f"its base is ahead of the widest by more than {BEATEN:g} standard errors"
+        reason = f"its base is ahead of the widest by more than {errors:.1f} standard errors"
     leans = [place for place, each in enumerate(results) if each.candidate.base == base]
     equal = [leans[0]]
     for place in leans[1:]:
@@ -241,40 +245,48 @@ class _Table:
     def __init__(self, accuracy: DoubleArray, trials: Sequence[Trial], n_head: int, n_tail: int) -> None:
         kept = np.stack([trial.kept for trial in trials])
         cut = np.stack([trial.cut for trial in trials])
-        self._shares = n_head / (n_head + n_tail), n_tail / (n_head + n_tail)
-        self._parts = accuracy[:, kept], accuracy[:, cut]  # (K, judged classes)
-        self._judged = accuracy[:, kept | cut]
-        self._shots: IntArray = np.stack([trial.shots for trial in trials])[kept | cut]
+        self._accuracy = accuracy
+        self._kinds = (kept, n_head / (n_head + n_tail)), (cut, n_tail / (n_head + n_tail))
+        self._judged = kept | cut
+        self._shots: IntArray = np.stack([trial.shots for trial in trials])
         self._ran: BoolArray = np.asarray(np.isfinite(accuracy).any(axis=2))
 
     def n_trials(self, k: int) -> int:
         return int(self._ran[k].sum())
 
     def score(self, k: int) -> float:
-        means = [float(np.nanmean(part[k])) for part in self._parts]
-        return self._shares[0] * means[0] + self._shares[1] * means[1]
+        return sum(share * float(np.nanmean(self._accuracy[k][kind])) for kind, share in self._kinds)
 
     def difference(self, a: int, b: int) -> tuple[float, float]:
         """Score of a minus that of b where both ran, and its standard error."""
-        mean = variance = 0.0
-        for share, part in zip(self._shares, self._parts, strict=True):
-            d = part[a] - part[b]
-            d = d[np.isfinite(d)]
-            mean += share * float(d.mean())
-            variance += share**2 * float(np.var(d, ddof=1)) / len(d) if len(d) > 1 else 0.0
-        return mean, float(np.sqrt(variance))
+        found = self._accuracy[a] - self._accuracy[b]
+        there = np.isfinite(found)
+        by_class = np.zeros(found.shape[1])
+        for kind, share in self._kinds:
+            by_class += share * np.where(there & kind, found, 0.0).sum(axis=0) / np.count_nonzero(there & kind)
+        by_class = by_class[there.any(axis=0)]
+        spread = float(by_class.std(ddof=1)) if len(by_class) > 1 else 0.0
+        return float(by_class.sum()), float(np.sqrt(len(by_class))) * spread
+
+    def quantile(self, probability: float) -> float:
+        """Of a difference over its standard error."""
+        from scipy.special import stdtrit
+
+        n_classes = np.count_nonzero(self._judged.any(axis=0))
+        return float(stdtrit(max(n_classes - 1, 1), probability))
 
     def accuracies(self, k: int) -> dict[str, Any]:
-        accuracy: DoubleArray = self._judged[k]
-        judged = np.isfinite(accuracy)
+        accuracy: DoubleArray = self._accuracy[k]
+        judged = np.isfinite(accuracy) & self._judged
 
         def over(low: int, high: float) -> float | None:
             values = accuracy[judged & (self._shots >= low) & (self._shots < high)]
             return float(values.mean()) if len(values) else None
 
+        head, tail = (float(accuracy[judged & kind].mean()) for kind, _ in self._kinds)
         return {
-            "head": float(np.nanmean(self._parts[0][k])),
-            "tail": float(np.nanmean(self._parts[1][k])),
+            "head": head,
+            "tail": tail,
             "few": over(0, _FEW),
             "medium": over(_FEW, _MANY + 1),
             "many": over(_MANY + 1, np.inf),

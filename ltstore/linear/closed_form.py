@@ -17,10 +17,8 @@ from ltstore.linear.metric import between_variance, shrunk_covariance
 from ltstore.linear.objective import EMPTY_CLASS_BIAS
 from ltstore.linear.origin import Origin
 from ltstore.linear.result import TrainResult
-from ltstore.types import UNLABELLED, DoubleArray, Moments, Rows
-
-_CALIBRATION_ROWS = 4096
-_LOG_FACTORS = (-9.0, 9.0)
+from ltstore.linear.temperature import best_factor, scaled
+from ltstore.types import DoubleArray, Moments, Rows
 
 
 class Head(NamedTuple):
@@ -168,38 +166,13 @@ def ridge(moments: Moments, *, l2: float = 0.1, balanced: bool = True) -> Head:
 
 
 def calibrated(head: Head, rows: Rows) -> Head:
-    """Scale the logits by the factor under which their softmax explains the rows best; predictions stay.
+    """Scale the logits by the factor under which their softmax explains the rows best (`best_factor`).
 
     Closed forms rank classes; the size of their logits is arbitrary (nearest class mean, ridge) or too sure of
-    itself (GDA). One factor t is chosen by maximum likelihood, every class weighing the same.
-
-    Parameters
-    ----------
-    head : Head
-    rows : Rows
-        Training rows; at most 4,096 of them, evenly spaced, are looked at.
-
-    References
-    ----------
-    Guo et al. 2017, "On calibration of modern neural networks", temperature scaling.
+    itself (GDA). Predictions stay.
     """
-    from scipy.optimize import minimize_scalar
-    from scipy.special import logsumexp
-
-    known = np.flatnonzero(rows.labels != UNLABELLED)
-    positions = known[np.unique(np.linspace(0, len(known) - 1, _CALIBRATION_ROWS).astype(np.int64))]
-    labels = rows.labels[positions]
-    logits = rows.take(positions) @ head.weight.T + head.bias
-    weights = 1.0 / np.bincount(labels, minlength=len(head.bias))[labels]
-    right = logits[np.arange(len(labels)), labels]
-
-    def loss(log_t: float) -> float:
-        t = np.exp(log_t)
-        return float(weights @ (logsumexp(t * logits, axis=1) - t * right))
-
-    t = float(np.exp(minimize_scalar(loss, bounds=_LOG_FACTORS, method="bounded").x))
-    scaled = np.where(head.bias == EMPTY_CLASS_BIAS, EMPTY_CLASS_BIAS, t * head.bias)
-    return Head(t * head.weight, scaled, {**head.settings, "calibration": t})
+    factor = best_factor(head.weight, head.bias, rows)
+    return Head(*scaled(head.weight, head.bias, factor), {**head.settings, "calibration": factor})
 
 
 CLOSED_FORMS: dict[str, Callable[..., Head]] = {"ncm": nearest_class_mean, "gda": gda, "ridge": ridge}

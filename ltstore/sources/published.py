@@ -1,4 +1,8 @@
-"""The published long-tailed data sets: which files make them, where they come from, and how large they are."""
+"""The published long-tailed data sets: which files make them, where they come from, and how large they are.
+
+File names, paths in the lists and numbers of rows were read from facebookresearch/classifier-balancing (data/, commit
+22370c6) and visipedia/inat_comp (2018/README.md, commit 1509ec0).
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from ltstore.sources.cifar import is_cifar_directory
 from ltstore.sources.listing import read_class_names
 
 SPLITS = ("train", "test")
+_LISTS = "the lists from https://github.com/facebookresearch/classifier-balancing/tree/main/data"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +99,8 @@ PUBLISHED: dict[str, PublishedSet] = {
             n_classes=365,
             layouts=(("Places_LT_train.txt", "Places_LT_test.txt"),),
             class_names_file="Places_LT_classnames.txt",
-            download="download the lists from https://github.com/zhmiao/OpenLongTailRecognition-OLTR and the images of "
-            "Places365-Standard from http://places2.csail.mit.edu, so that the paths of the lists start there",
+            download=f"download {_LISTS}/Places_LT, and places365standard_easyformat.tar from "
+            "http://places2.csail.mit.edu/download.html, so that train/airfield/ and val/airfield/ lie there",
             reference="Liu et al. 2019, OLTR",
         ),
         PublishedSet(
@@ -105,8 +110,8 @@ PUBLISHED: dict[str, PublishedSet] = {
             n_classes=1000,
             layouts=(("ImageNet_LT_train.txt", "ImageNet_LT_test.txt"),),
             class_names_file="ImageNet_LT_classnames.txt",
-            download="download the lists from https://github.com/zhmiao/OpenLongTailRecognition-OLTR and the images of "
-            "ILSVRC 2012 from https://image-net.org, so that train/ and val/ lie there",
+            download=f"download {_LISTS}/ImageNet_LT, and the images of ILSVRC 2012 from https://image-net.org, so "
+            "that train/n01440764/ and val/n01440764/ lie there (the official val is one folder: sort it into classes)",
             reference="Liu et al. 2019, OLTR",
         ),
         PublishedSet(
@@ -119,7 +124,7 @@ PUBLISHED: dict[str, PublishedSet] = {
                 ("iNaturalist18_train.txt", "iNaturalist18_val.txt"),
             ),
             download="download images and annotations from https://github.com/visipedia/inat_comp/tree/master/2018, so "
-            "that train_val2018/ lies there; the labels of its test split are not public, val judges",
+            "that train_val2018/Plantae/ lies there; the labels of its test split are not public, val judges",
             reference="Van Horn et al. 2018, iNaturalist",
         ),
     )

@@ -66,6 +66,22 @@ def reopen_encoder(
     return encoder
 
 
+def may_use_gpus(encoder: Encoder, engine: str, device: str) -> bool:
+    """Return whether workers that encode are given GPUs, where there are any.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        As it was opened here.
+    engine : str
+        Of `ltstore.engine.ENGINES`.
+    device : str
+        What was asked for. A Ray cluster may have GPUs that this machine has not.
+    """
+    elsewhere = engine == "ray" and device != "cpu" and encoder.identity.encoder != "pixels"
+    return encoder.device != "cpu" or elsewhere
+
+
 def place_beside(store: str, features: str) -> str:
     """Return where the features of another kind go: "birds.zarr" and "penultimate" give "birds-penultimate.zarr"."""
     directory, slash, name = store.rstrip("/").rpartition("/")

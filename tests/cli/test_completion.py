@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -46,6 +47,9 @@ def test_commands_and_options(tab: Any) -> None:
     assert tab("ex") == ["export", "export-model"]
     assert set(COMMANDS) <= set(tab(""))
     assert "--null" in tab("predict", "--")
+    assert all(
+        word.startswith("--") for word in tab("train", "--")
+    )  # of help on several lines each would be a word
 
 
 @pytest.mark.parametrize(
@@ -140,23 +144,91 @@ def test_a_tab_loads_nothing_heavy(tmp_path: Path) -> None:
     assert done.stdout.splitlines() == ["train", "[]"]
 
 
-def test_bash_itself_completes(tmp_path: Path) -> None:
+@pytest.fixture
+def real_shell(tmp_path: Path) -> Any:
+    """Run a script in a shell that finds `ltstore`; return the lines it prints."""
+
+    def run(name: str, *words: str) -> list[str]:
+        if shutil.which(name) is None:
+            pytest.skip(f"{name} is not installed")
+        (tmp_path / "ltstore").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ltstore_cli.app "$@"\n')
+        (tmp_path / "ltstore").chmod(0o755)
+        there = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path), "TERM": "xterm"}
+        done = subprocess.run(
+            [name, *words],
+            env={**os.environ, **there},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    return run
+
+
+def test_bash_itself_completes(real_shell: Any) -> None:
     """The script that `--show-completion` prints, sourced, and the function called that bash calls at a tab."""
-    (tmp_path / "ltstore").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ltstore_cli.app "$@"\n')
-    (tmp_path / "ltstore").chmod(0o755)
     script = (
         'eval "$(ltstore --show-completion)"\n'
         "COMP_WORDS=(ltstore train s.zarr --head co) COMP_CWORD=4\n"
         '_ltstore_completion ltstore co --head\necho "${COMPREPLY[@]}"\ncomplete -p ltstore\n'
     )
-    done = subprocess.run(
-        ["bash", "--norc", "-c", script],
-        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.splitlines() == ["cosine", "complete -o default -F _ltstore_completion ltstore"]
+    assert real_shell("bash", "--norc", "-c", script) == [
+        "cosine",
+        "complete -o default -F _ltstore_completion ltstore",
+    ]
+
+
+FISH = """
+env _LTSTORE_COMPLETE=source_fish ltstore | source
+complete -C "ltstore reprod" | cut -f 1
+complete -C "ltstore train s.zarr --head co"
+complete -C "ltstore ingest photos s.zarr --encoder open_clip:ViT-B"
+complete -C "ltstore train s.zarr --los"
+touch s.zarr
+complete -C "ltstore train s."
+"""
+
+
+def test_fish_itself_completes(real_shell: Any) -> None:
+    assert real_shell("fish", "--no-config", "-c", FISH) == [
+        "reproduce",
+        "cosine",
+        "open_clip:ViT-B-32/laion2b_s34b_b79k",
+        "--loss\tla (default: logit-adjusted by the prior of the rows fed) or ce (plain cross entropy).",
+        "s.zarr",
+    ]
+
+
+ZSH = r"""
+zmodload zsh/zpty
+zpty terminal zsh -f -i
+zpty -w terminal "PS1=; PS2=; autoload -Uz compinit; compinit -u -D; unsetopt zle_bracketed_paste"
+zpty -w terminal 'eval "$(_LTSTORE_COMPLETE=source_zsh ltstore)"; bindkey "^I" complete-word; touch s.zarr'
+zpty -w terminal 'took() { print -r -- "<$BUFFER>"; BUFFER=; zle accept-line }; zle -N took; bindkey "^T" took'
+zpty -w terminal 'print RE""ADY'
+zpty -r terminal output '*READY*'
+for typed in "ltstore reprod" "ltstore train s.zarr --head co" "ltstore train s.zarr --los" "ltstore train s." \
+    "ltstore ingest photos s.zarr --encoder open_clip:ViT-B"; do
+    zpty -w -n terminal "$typed"$'\t\x14'
+    zpty -r terminal output '*<*>*'
+    print -r -- "${${output##*<}%%>*}"
+done
+zpty -d terminal
+"""
+
+
+def test_zsh_itself_completes(real_shell: Any) -> None:
+    """In a terminal of its own, since completion is of its line editor."""
+    assert [line.rstrip() for line in real_shell("zsh", "-f", "-c", ZSH)] == [
+        "ltstore reproduce",
+        "ltstore train s.zarr --head cosine",
+        "ltstore train s.zarr --loss",
+        "ltstore train s.zarr",
+        "ltstore ingest photos s.zarr --encoder open_clip:ViT-B-32/laion2b_s34b_b79k",
+    ]
 
 
 @pytest.mark.parametrize("name", SHELLS)

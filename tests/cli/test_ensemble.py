@@ -43,7 +43,11 @@ def test_a_chosen_share(shell: Shell, home: Path, tmp_path: Path) -> None:
     assert by_share[made["share"]] == max(by_share.values())
     gda, smote, both = (load_model(path) for path in (home / "gda", home / "smote", tmp_path / "both"))
     share = made["share"]
-    np.testing.assert_allclose(both.weight, (1 - share) * gda.weight + share * smote.weight, atol=1e-4)
+    factor = made["calibration"]
+    np.testing.assert_allclose(
+        both.weight, factor * ((1 - share) * gda.weight + share * smote.weight), rtol=1e-4, atol=1e-4
+    )
+    assert both.record["settings"]["ensemble"]["calibration"] == factor
     assert both.record["settings"]["head"] == "ensemble"
     assert both.record["made_from"] == smote.record["made_from"]
     found = shell.ok(
@@ -57,6 +61,7 @@ def test_a_chosen_share(shell: Shell, home: Path, tmp_path: Path) -> None:
         "ensemble", home / "gda", home / "smote", *rows_of(home), "--out", tmp_path / "both", "--force"
     )
     assert f"{share:.3g} smote" in shown.out
+    assert f"logits times {factor:.3g}" in shown.out
     page = tmp_path / "report.html"
     shell.ok("evaluate", home / "gda", tmp_path / "both", "--store", home / "digits.zarr", "--report", page)
     assert page.stat().st_size > 10_000

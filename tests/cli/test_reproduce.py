@@ -19,6 +19,7 @@ from ltstore.workflow.reproduction import protocol as workflow
 from ltstore.workflow.reproduction.baselines import QUICK
 from support.images import cifar100_files, encoded, picture, write_files
 from support.shell import Shell
+from support.stores import tree
 
 N_CLASSES = 4
 PER_CLASS = {"train": (12, 8, 4, 3), "test": (4, 4, 4, 4)}
@@ -142,6 +143,16 @@ def test_inat_from_its_json_and_from_lists(shell: Shell, places: Path, tmp_path:
     assert accuracy[0] == accuracy[1]
 
 
+def test_images_are_encoded_by_workers(shell: Shell, places: Path, tmp_path: Path) -> None:
+    words = ("reproduce", "places-lt", "--data", places, "--encoder", "pixels:8", "--heads", "gda")
+    shell.ok(*words, "--out", tmp_path / "alone")
+    shared = ("--engine", "processes", "--workers", "2", "--batch-size", "5")
+    shell.ok(*words, "--out", tmp_path / "shared", *shared)
+    alone, by_two = (tree(tmp_path / name / "store.zarr" / "train") for name in ("alone", "shared"))
+    assert alone["embeddings/c/0/0"] == by_two["embeddings/c/0/0"]
+    assert "engine must be one of" in shell(*words, "--out", tmp_path / "no", "--engine", "slurm").err
+
+
 def test_cifar_is_cut_as_by_subset(shell: Shell, tmp_path: Path) -> None:
     data = write_files(tmp_path / "cifar-100-python", cifar100_files(60, 30))
     out = tmp_path / "out"
@@ -222,7 +233,9 @@ def test_words_that_do_not_go_together(shell: Shell, places: Path, tmp_path: Pat
     assert "no published data set 'cub'" in shell("reproduce", "cub", "--out", tmp_path / "out").err
     own = shell("reproduce", "places-lt", "--data", places, "--encoder", "pixels:8", "--imbalance", "10")
     assert "comes with its own long tail" in own.err
-    assert shell("reproduce", "places-lt", "--data", places, "--store", "x.zarr").code == 2
+    idle = shell("reproduce", "places-lt", "--data", places, "--store", "x.zarr", "--workers", "2")
+    assert idle.code == 2
+    assert "leave --data, --workers out" in " ".join(idle.err.replace("│", " ").split())
     for image in places.glob("t*/*/*.jpg"):
         image.unlink()
     gone = shell("reproduce", "places-lt", "--data", places, "--encoder", "pixels:8", "--out", tmp_path / "out")

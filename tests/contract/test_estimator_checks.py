@@ -32,7 +32,8 @@ def not_met(classifier: LongTailClassifier) -> dict[str, str]:
             "a closed form refuses weights, which would do nothing",
         )
     return {
-        "check_sample_weight_equivalence_on_dense_data": "class moments, the scale of the penalty, count rows once"
+        "check_sample_weight_equivalence_on_dense_data": "class moments, the scale of the penalty, count rows once; "
+        "and it asks for 1e-7 of float32 rows (docs/estimators.md)"
     }
 
 

@@ -136,10 +136,10 @@ def test_scores_by_hand() -> None:
     assert (la.few, la.medium, la.many) == pytest.approx((0.25, (0.7 + 0.6) / 2, (0.9 + 0.8) / 2))
     ce = next(each for each in card.results if each.candidate.name == "ce")
     assert ce.gain == pytest.approx(0.25 * 0.25 + 0.75 * (0.1 - 0.25))
-    d_kept, d_cut = np.array([0.1, 0.3, 0.2, 0.4]), np.array([-0.2, -0.2, -0.2, 0.0])
-    error = np.sqrt(0.25**2 * d_kept.var(ddof=1) / 4 + 0.75**2 * d_cut.var(ddof=1) / 4)
+    kept, cut = np.array([0.2, 0.4, 0.1, 0.3]), np.array([-0.2, -0.2, -0.2, 0.0])  # by class
+    error = np.sqrt(4 * (0.25 * kept / 4 + 0.75 * cut / 4).var(ddof=1))
     assert ce.behind_error == pytest.approx(error)
-    assert ce.gain_high - ce.gain == pytest.approx(1.96 * error)
+    assert ce.gain_high - ce.gain == pytest.approx(3.182 * error, rel=1e-3)  # t of three degrees of freedom
     assert card.choice.candidate.name == "la"
     assert card.reason.endswith("its best lean")
 
@@ -168,28 +168,47 @@ def both_trials(head: tuple[float, float], tail: tuple[float, float]) -> list[li
 
 def test_the_widest_blend_is_left_only_for_what_is_surely_better() -> None:
     la, blend = both_trials((0.8, 0.8), (0.4, 0.4)), both_trials((0.8, 0.82), (0.42, 0.4))
-    unsure, sure = both_trials((0.78, 0.88), (0.48, 0.38)), both_trials((0.9, 0.92), (0.52, 0.5))
+    unsure, sure = both_trials((0.78, 0.88), (0.38, 0.48)), both_trials((0.9, 0.92), (0.52, 0.5))
     card = leaning({("la", 0.0): la, ("gda", 0.0): unsure, ("both", 0.0): blend})
     assert card.results[0].candidate.name == "gda"
     assert card.results[0].gain > 0.02
     assert card.choice.candidate.name == "la + gda"
-    assert card.reason == "no other base is ahead of the widest by 2 standard errors; its best lean"
+    assert card.reason == "no other base is ahead of the widest by 3.2 standard errors; its best lean"
     card = leaning({("la", 0.0): la, ("gda", 0.0): sure, ("both", 0.0): blend})
     assert card.choice.candidate.name == "gda"
-    assert card.reason == "its base is ahead of the widest by more than 2 standard errors; its best lean"
+    assert card.reason == "its base is ahead of the widest by more than 3.2 standard errors; its best lean"
+
+
+def test_the_best_of_more_bases_must_be_surer() -> None:
+    """Ahead by 2.8 standard errors over four classes, where one other base needs 2.4, and one of two 3.2."""
+    blend, ahead = both_trials((0.8, 0.8), (0.4, 0.4)), both_trials((0.9, 0.823), (0.5, 0.423))
+    one = leaning({("la", 0.0): ahead, ("both", 0.0): blend})
+    assert 2.4 < one.results[1].behind / one.results[1].behind_error < 3.2
+    assert one.choice.candidate.name == "la"
+    two = leaning({("la", 0.0): ahead, ("gda", 0.0): blend, ("both", 0.0): blend})
+    assert two.choice.candidate.name == "la + gda"
 
 
 def test_of_leans_that_cannot_be_told_apart_the_best_tail_is_chosen() -> None:
     upright = both_trials((0.9, 0.8), (0.4, 0.5))
-    a_little = both_trials((0.8, 0.85), (0.5, 0.45))  # as good: head down and tail up by 0.025, unevenly
+    a_little = both_trials((0.84, 0.82), (0.43, 0.5))  # as good: of one class better, of the other worse
+    surely_worse = both_trials(
+        (0.8, 0.7), (0.46, 0.56)
+    )  # the tail up by less than the head is down, in each class
     too_far = both_trials((0.5, 0.4), (0.6, 0.7))
-    bases = {("la", 0.0): upright, ("both", 0.0): upright, ("both", 0.25): a_little, ("both", 0.5): too_far}
-    card = leaning(bases)
-    assert card.choice.candidate.name == "la + gda, lean 0.25"
+    leans = {
+        ("both", 0.0): upright,
+        ("both", 0.125): a_little,
+        ("both", 0.25): surely_worse,
+        ("both", 0.5): too_far,
+    }
+    card = leaning({("la", 0.0): upright, **leans})
+    assert card.results[0].candidate.base in ("la", "la + gda")
+    assert card.choice.candidate.name == "la + gda, lean 0.125"
     assert card.reason.endswith("the best tail among 2 leans that cannot be told apart")
     # A base that is not chosen does not lend its leans.
-    card = leaning({**bases, ("gda", 0.5): both_trials((0.85, 0.8), (0.9, 0.2))})
-    assert card.choice.candidate.name == "la + gda, lean 0.25"
+    card = leaning({("la", 0.0): upright, **leans, ("gda", 0.5): both_trials((0.85, 0.8), (0.9, 0.2))})
+    assert card.choice.candidate.name == "la + gda, lean 0.125"
 
 
 def test_candidates_that_dropped_out_are_compared_where_they_ran() -> None:

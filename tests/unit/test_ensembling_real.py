@@ -10,6 +10,7 @@ import pytest
 
 from bench.accuracy.heads import HEADS, ZERO_SHOT, Workbench
 from bench.accuracy.problems import problem
+from ltstore.linear.temperature import scaled
 from ltstore.provenance import record
 from ltstore.rows import ArrayRows
 from ltstore.workflow import EvaluateResult, compare, ensemble, train
@@ -54,3 +55,27 @@ def test_classes_without_rows_are_foretold_by_text(judged: EvaluateResult) -> No
     assert both[0] == pytest.approx(0.49, abs=0.03)  # of 0.64 by text alone
     assert both[1] == pytest.approx(0.66, abs=0.01)
     assert text[1] == pytest.approx(0.61, abs=0.01)
+
+
+def test_a_mixture_is_as_sure_as_it_is_right(real_data: Path, tmp_path: Path) -> None:
+    """Caltech-101: probabilities of the mixture are those of its twin on held-out rows, and hold on test rows."""
+    found = problem("caltech101", real_data, 0)
+    bench = Workbench(found, tmp_path)
+    for name, how in {"gda": {"head": "gda"}, "la": {}}.items():
+        train(bench.selection, **how, out=tmp_path / name)
+    made = ensemble(tmp_path / "gda", tmp_path / "la", store=bench.selection.store)
+    weight, bias = scaled(*made.model.arrays, 1 / made.calibration)
+    before = replace(made.model, weight=weight.astype(np.float32), bias=bias.astype(np.float32))
+    rows = ArrayRows(
+        found.test.X,
+        found.test.y,
+        class_names=made.model.class_names,
+        encoder=made.model.encoder,
+        normalize=True,
+    )
+    unscaled, calibrated = compare({"before": before, "after": made.model}, rows).models
+    np.testing.assert_array_equal(unscaled.predictions, calibrated.predictions)
+    assert unscaled.evaluation.ece is not None
+    assert calibrated.evaluation.ece is not None
+    assert unscaled.evaluation.ece.value > 0.025
+    assert calibrated.evaluation.ece.value < 0.02

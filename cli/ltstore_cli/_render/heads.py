@@ -83,6 +83,7 @@ def ensemble_summary(result: EnsembleResult, out: Path) -> None:
                 "balanced there",
                 f"{found[0.0]} {first}, {found[1.0]} {second}, {found[result.share]} the mixture",
             ),
+            ("calibrated", f"logits times {result.calibration:.3g}, by the same rows"),
         ]
     pairs([*items, ("time", f"{result.seconds:.2f} s")])
     store = result.model.record["made_from"].get("store", "STORE")

@@ -14,6 +14,7 @@ from typing import Any
 
 from ltstore.atomic import write_bytes, write_json
 from ltstore.encode import ingest
+from ltstore.engine import Engine
 from ltstore.errors import ConfigError, DataError, StoreNotFoundError
 from ltstore.linear import load_model
 from ltstore.provenance import versions
@@ -88,6 +89,9 @@ def reproduce(
     data: Path | str | None = None,
     encoder: Encoder | None = None,
     store: Place | None = None,
+    batch_size: int | str = "auto",
+    n_workers: int | str = "auto",
+    engine: Engine | None = None,
     imbalance: float | None = None,
     n_seeds: int = N_SEEDS,
     heads: Sequence[str] = (),
@@ -108,6 +112,8 @@ def reproduce(
         Not used with `store`.
     store : path or URL, optional
         A store that holds the official splits "train" and "test" already.
+    batch_size, n_workers, engine
+        Of the ingest, as in `ltstore.encode.ingest`.
     imbalance : float, optional
         Of a data set whose tail is cut, 100 by default; refused for the others.
     n_seeds : int
@@ -145,7 +151,8 @@ def reproduce(
     _hold_to(home, {"data set": name, "imbalance": imbalance})
     place: Place = home / "store.zarr" if store is None else store
     if store is None:
-        _ingest(published, data, encoder, place, ingesting, announce)
+        how = {"batch_size": batch_size, "n_workers": n_workers, "engine": engine}
+        _ingest(published, data, encoder, place, ingesting, announce, **how)
     opened = open_store(place)
     every_row, test = select(opened, "train"), select(opened, "test")
     rows = {"train rows": every_row.rows.digest, "test rows": test.rows.digest}
@@ -203,6 +210,7 @@ def _ingest(
     place: Place,
     ingesting: Ingesting,
     announce: Callable[[str], None],
+    **how: Any,
 ) -> None:
     if data is None or encoder is None:
         raise ConfigError(
@@ -222,6 +230,7 @@ def _ingest(
                 source_record=source_record(**words),
                 progress=progress,
                 on_failed=on_failed,
+                **how,
             )
 
 

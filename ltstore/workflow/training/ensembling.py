@@ -13,12 +13,13 @@ import numpy as np
 from ltstore.errors import ConfigError, DataError
 from ltstore.linear import LinearModel, load_model
 from ltstore.linear.mixing import HeadPair, pair_heads
+from ltstore.linear.temperature import best_factor, scaled
 from ltstore.metrics import class_accuracy
 from ltstore.provenance import record
 from ltstore.rows import iter_blocks
 from ltstore.storage import Place
 from ltstore.store import Store
-from ltstore.types import UNLABELLED, IntArray, Rows
+from ltstore.types import UNLABELLED, DoubleArray, IntArray, Rows
 from ltstore.workflow.evaluation.naming import model_names
 from ltstore.workflow.selection import Selection, select
 from ltstore.workflow.training.head import check_out
@@ -48,6 +49,8 @@ class EnsembleResult:
         Of the two.
     share : float
         Of the second model's logits.
+    calibration : float
+        What the mixed logits were multiplied by; 1 where the share was given.
     trials : tuple of Mixed
         What the share was chosen among; empty where it was given.
     n_holdout : int
@@ -59,6 +62,7 @@ class EnsembleResult:
     model: LinearModel
     names: tuple[str, ...]
     share: float
+    calibration: float
     trials: tuple[Mixed, ...]
     n_holdout: int
     seconds: float
@@ -68,6 +72,7 @@ class EnsembleResult:
         return {
             "members": list(self.names),
             "share": self.share,
+            "calibration": self.calibration,
             "n_holdout": self.n_holdout,
             "trials": [asdict(trial) for trial in self.trials],
             "seconds": self.seconds,
@@ -91,7 +96,9 @@ def ensemble(
 
     A share is chosen on rows that no member was trained on: members are trained once more on the other rows, as their
     records tell, and the share with the best balanced accuracy on the held-out rows (of equal ones that nearest to
-    even) is applied to the members as they are. The test split is never read.
+    even) is applied to the members as they are. So is the factor of the logits under which that mixture explains the
+    same rows best (`ltstore.linear.temperature`): a mixture of two heads is less sure than each, and not as sure as
+    it is right. The test split is never read.
 
     Parameters
     ----------
@@ -126,7 +133,7 @@ def ensemble(
     models = {name: load_model(path) for name, path in paths.items()}
     pair = pair_heads(*models.values())
     trials: tuple[Mixed, ...] = ()
-    n_holdout = 0
+    n_holdout, factor = 0, 1.0
     if isinstance(share, str):
         if share != "auto":
             raise ConfigError(f"share must be a number between 0 and 1 or auto, found {share!r}")
@@ -138,22 +145,31 @@ def ensemble(
         selection.require_labels()
         rows, twins = _held_out(models, selection, holdout, seed)
         n_holdout = int((rows.labels != UNLABELLED).sum())
-        trials = try_shares(pair_heads(*twins), rows)
+        twin_pair = pair_heads(*twins)
+        trials = try_shares(twin_pair, rows)
         chosen = max(trials, key=lambda trial: (trial.balanced, -abs(trial.share - 0.5)))
         found = chosen.share
+        factor = best_factor(*twin_pair.mixed(found), rows)
     else:
         found = share
     told = {
         "asked": share,
         "holdout": holdout if trials else None,
+        "calibration": factor,
         "trials": [asdict(trial) for trial in trials],
     }
     seconds = time.perf_counter() - started
-    model = _mixture(models, pair, found, told, seconds)
+    model = _mixture(models, scaled(*pair.mixed(found), factor), {"share": found, **told}, seconds)
     if out is not None:
         model.save(out)
     return EnsembleResult(
-        model=model, names=tuple(models), share=found, trials=trials, n_holdout=n_holdout, seconds=seconds
+        model=model,
+        names=tuple(models),
+        share=found,
+        calibration=factor,
+        trials=trials,
+        n_holdout=n_holdout,
+        seconds=seconds,
     )
 
 
@@ -202,15 +218,18 @@ def _held_out(
 
 
 def _mixture(
-    models: dict[str, LinearModel], pair: HeadPair, share: float, told: dict[str, Any], seconds: float
+    models: dict[str, LinearModel],
+    head: tuple[DoubleArray, DoubleArray],
+    told: dict[str, Any],
+    seconds: float,
 ) -> LinearModel:
     """Return the mixture as a model of the rows of the first member that was trained."""
-    weight, bias = pair.mixed(share)
+    weight, bias = head
     records = [model.record for model in models.values()]
     trained, *_ = sorted(models.values(), key=lambda model: bool(_made_from(model).get("class_text")))
     settings = {
         "head": "ensemble",
-        "ensemble": {"members": list(models), "share": share, **told},
+        "ensemble": {"members": list(models), **told},
         "members": [each.get("settings", {}) for each in records],
     }
     seed = next((each["seed"] for each in records if each.get("seed") is not None), None)
