@@ -164,15 +164,15 @@ class FaissIndex:
         are is asked again exactly.
         """
         queries = ready_queries(X, k, exclude, self.n_features, self._metric)
-        positions = resolve_positions(among, self.row_ids)
-        n_rows = self.n_added if positions is None else len(positions)
+        positions = None if among is None else resolve_positions(among, self.row_ids)
+        n_rows = self._n_added if positions is None else len(positions)
         if positions is not None and (n_rows <= NARROW_ROWS or self.kind == "hnsw"):
             return self._exact(queries, k, exclude, positions)
         fetch = min(k + (exclude is not None), n_rows)
         if not fetch or not len(queries):
             return _none(len(queries), k)
         near, found = self._find(queries, fetch, positions)
-        found_ids = self.row_ids[found]
+        found_ids = self.row_ids.take(found)
         whole = fetch == k and exclude is None and min(found[:, -1].tolist()) >= 0
         # Plain Python: quicker than NumPy for one query, and nothing beside the search of thousands.
         if whole and all(len(set(row)) == k for row in near.tolist()):
@@ -246,7 +246,8 @@ class FaissIndex:
         if short:
             worse[found < 0] = np.inf
         best = worse.argsort(axis=1)[:, :fetch]
-        best += width * np.arange(n)[:, None]
+        if n > 1:
+            best += width * np.arange(n)[:, None]
         return near.take(best), found.take(best)
 
     @cached_property

@@ -227,6 +227,26 @@ def test_bad_input_is_named(make: Make) -> None:
         make(rows, "hamming")
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+def test_one_query_is_answered_like_many(make: Make, scale: float) -> None:
+    rows = made_rows()
+    index, X = make(rows, "cosine"), rows.read(0, 20) * np.float32(scale)
+    ids, distances = index.search(X, 4)
+    for number, query in enumerate(X):
+        one, its = index.search(query[None], 4)
+        np.testing.assert_array_equal(one[0], ids[number])
+        np.testing.assert_allclose(its[0], distances[number], atol=1e-6)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_one_query_that_is_not_finite_is_refused(make: Make, metric: str, value: float) -> None:
+    index, query = make(made_rows(), metric), np.eye(1, 11, dtype=np.float32)
+    query[0, 5] = value
+    with pytest.raises(DataError, match="query 0 has NaN or Inf"):
+        index.search(query, 2)
+
+
 def test_is_a_neighbor_index(make: Make) -> None:
     index: NeighborIndex = make(made_rows(), "l2")
     np.testing.assert_array_equal(index.row_ids, made_rows().row_ids)
