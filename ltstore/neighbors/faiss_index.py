@@ -28,6 +28,7 @@ _LINK_EFFORT = 100
 _RESTRICTED_EFFORT = 4  # classes that are left out were in the nearest lists
 _GPU_MAX = 2048  # neighbours, and lists probed
 _REFINED_BYTES = 1 << 19  # stays in the cache of one core
+_FOUND_AT_ONCE = 1 << 22  # candidates of all queries: some 120 MB
 _JUDGED_ROWS = 1000
 _FAISS: Any = faiss  # its stubs know neither keyword arguments nor return types
 _own = threading.local()
@@ -204,6 +205,11 @@ class FaissIndex:
         """Return distances and positions in the rows of the nearest `fetch`, -1 at the end where there are fewer."""
         refine = self.parameters.get("refine", 1)
         wanted = min(fetch * (refine if positions is None or refine == 1 else 2 * refine), self.n_added)
+        if len(queries) * wanted > _FOUND_AT_ONCE and len(queries) > 1:
+            half = len(queries) // 2
+            halves = (self._find(some, fetch, positions) for some in (queries[:half], queries[half:]))
+            near, places = map(np.concatenate, zip(*halves, strict=True))
+            return near, places
         effort = math.sqrt(max(fetch / self.k, 1))
         selector = None
         if positions is not None:

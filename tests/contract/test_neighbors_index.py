@@ -207,6 +207,21 @@ def test_rows_of_a_store(make: Make, dtype: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(ids, expected)
 
 
+@pytest.mark.parametrize("metric", METRICS)
+def test_many_candidates_are_looked_for_in_parts(
+    make: Make, metric: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = made_rows(1000, 8)
+    index, X = make(rows, metric), rows.read(0, 41)
+    monkeypatch.setattr(faiss_index, "NARROW_ROWS", 0)
+    expected = [index.search(X, 6, among=among) for among in (None, rows.labels >= 2)]
+    monkeypatch.setattr(faiss_index, "_FOUND_AT_ONCE", 20)
+    found = [index.search(X, 6, among=among) for among in (None, rows.labels >= 2)]
+    for (its, distances), (ids, right) in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(its, ids)
+        np.testing.assert_allclose(distances, right, rtol=1e-5, atol=1e-5)
+
+
 def test_bad_input_is_named(make: Make) -> None:
     rows = made_rows()
     index = make(rows, "cosine")
