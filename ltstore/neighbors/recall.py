@@ -227,7 +227,7 @@ def exact_report(index: RestrictedIndex, rows: Rows, k: int) -> RecallReport:
         k=k,
         wanted=1.0,
         reached=True,
-        queries="none: exact by definition",
+        queries="exact by definition",
         n_queries={},
         recall={"all": 1.0, "tail": 1.0},
         tail_neighbors=1.0,
