@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench import plots
 from bench.accuracy import command
 from bench.accuracy.command import between_marks
 from bench.case import all_cases
@@ -28,6 +29,7 @@ _SHOWN = {
     "auto": "chosen by `--sampler auto`",
 }
 """Heads of the README's table, in its words."""
+_PLOT = "![What runs took, against what was said of them at most](scaling.svg)"
 
 
 def pages(results: Path) -> dict[Path, str]:
@@ -46,6 +48,8 @@ def pages(results: Path) -> dict[Path, str]:
         readme: between_marks(
             readme.read_text(encoding="utf-8"), "heads", short_table(standings), by="regenerate"
         ),
+        DOCS / "benchmarks.svg": plots.ratios(records),
+        DOCS / "scaling.svg": plots.scaling(records),
         DOCS / "cli.md": _cli(),
     }
 
@@ -56,7 +60,7 @@ def reproduced_table(text: str) -> str:
 
 
 def short_table(table: str) -> str:
-    """Return the heads that the README shows, of a table of `reproduced_table`: overall in full, groups as one figure."""
+    """Return the heads that the README shows, of a table of `reproduced_table`: groups without intervals."""
     header, _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines())
     found = {row[0]: dict(zip(header, row, strict=True)) for row in rows}
     groups = ("many", "medium", "few")
@@ -85,7 +89,7 @@ def scale_table(records: Sequence[Record]) -> str:
     where = dict.fromkeys(
         f"{each['machine']['cpu']}, one core of {each['machine']['cores']}, {each['date']}" for each in found
     )
-    return "\n".join([*lines, "", f"({'; '.join(where)}; taken / said at most)", ""])
+    return "\n".join([*lines, "", f"({'; '.join(where)}; taken / said at most)", "", _PLOT, ""])
 
 
 def _cell(record: Record) -> str:

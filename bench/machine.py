@@ -12,6 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from ltstore.cores import cpu_flags
+
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "f16c", "asimd", "sve")
 PACKAGES = (
@@ -25,12 +27,11 @@ def machine() -> dict[str, Any]:
     """Return the processor, its cores and the flags that matter, memory, GPU and the state of the load."""
     cpuinfo = _read("/proc/cpuinfo")
     model = _field(cpuinfo, "model name") or platform.processor() or platform.machine()
-    flags = set((_field(cpuinfo, "flags") or _field(cpuinfo, "Features")).split())
     total = _field(_read("/proc/meminfo"), "MemTotal").split()
     return {
         "cpu": model,
         "cores": os.cpu_count(),
-        "flags": [flag for flag in FLAGS if flag in flags],
+        "flags": [flag for flag in FLAGS if flag in cpu_flags()],
         "memory_bytes": int(total[0]) * 1024 if total else None,
         "gpu": _gpu(),
         "system": f"{platform.system()} {platform.release().split('-')[0]}",

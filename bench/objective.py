@@ -16,8 +16,14 @@ def made_objective(
     center: DoubleArray | None = None,
     backend: str = "auto",
     metric: Any = None,
+    precision: str = "float32",
 ) -> Any:
     """Return the objective of a stream with the plain penalty, its centre the mean of the stream unless given."""
+    evaluator = None
+    if precision != "float32":
+        from ltstore.linear.torch_pass import TorchEvaluator
+
+        evaluator = TorchEvaluator("cpu", precision)
     from ltstore.kernels import resolve_backend
     from ltstore.linear.metric import within_class_metric
     from ltstore.linear.objective import Objective
@@ -30,4 +36,5 @@ def made_objective(
         l2=l2,
         penalty="plain",
         backend=resolve_backend(backend)[0],
+        evaluator=evaluator,
     )

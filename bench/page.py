@@ -24,6 +24,8 @@ than wall seconds. Peak MB is how far one run raised resident memory, mapped pag
 that fall short of their aim, and peers that are faster, stand here as they were measured.
 """
 
+_PLOT = "![Every ratio with an aim, as times the aim](benchmarks.svg)\n\n"
+
 
 def page(cases: Sequence[Case], records: Sequence[Record]) -> str:
     """Return the page: a summary of what has an aim, then every case with its candidates.
@@ -36,7 +38,7 @@ def page(cases: Sequence[Case], records: Sequence[Record]) -> str:
         Of full size; others are left out.
     """
     full = [record for record in records if record["size"] == "full"]
-    parts = [_HEAD, "\n## Summary\n\n", _summary(full), _faster(full), _machines(full)]
+    parts = [_HEAD, "\n## Summary\n\n", _PLOT, _summary(full), _faster(full), _machines(full)]
     parts += [_section(case, [each for each in full if each["case"] == case.name]) for case in cases]
     return "".join(parts)
 

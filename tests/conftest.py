@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -22,6 +23,10 @@ hypothesis.settings.load_profile("ltstore")
 
 REAL_DATA = Path(os.environ.get("LTSTORE_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
+
+# Shells start what runs in their background deaf to Ctrl-C, and so would be the commands that tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _left_out = pytest.StashKey[str]()
 

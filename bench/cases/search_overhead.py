@@ -115,7 +115,7 @@ CASE = Case(
     name="search.overhead",
     definition="seconds of FaissIndex.search / seconds of the same FAISS index called bare",
     build=build,
-    rounds=11,
+    rounds=31,
     note=(
         "ltstore validates and normalises the queries, the bare call gets them ready. Single queries are 24 different "
         "ones in a row: one asked again and again finds its rows in the cache. sq8 and ivfpq: beside FAISS's "

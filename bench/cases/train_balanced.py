@@ -52,7 +52,11 @@ def _workload(variant: str, n_rows: int, n_features: int, n_classes: int, aim: f
     weight = 3.0 * np.random.default_rng(1).standard_normal((n_classes, n_features))
     n_samples = stream.n_samples
     skipped = {"PyTorch, bf16": why} if (why := missing("torch")) else {}
-    candidates = [Candidate(name="ltstore", run=partial(_ltstore, objective, weight), work=n_samples)]
+    half = made_objective(stream, moments, precision="bf16", **bare)
+    candidates = [
+        Candidate(name="ltstore, bf16", run=partial(_ltstore, half, weight), work=n_samples),
+        Candidate(name="ltstore, float32", run=partial(_ltstore, objective, weight), work=n_samples),
+    ]
     if not skipped:
         candidates.append(
             Candidate(
@@ -75,7 +79,7 @@ def _workload(variant: str, n_rows: int, n_features: int, n_classes: int, aim: f
     )
 
     def check(name: str, result: Any) -> None:
-        within = 1e-4 if name == "ltstore" else 2e-2  # bf16 has eight bits
+        within = 1e-4 if name == "ltstore, float32" else 2e-2  # bf16 has eight bits
         loss, gradient = result
         off = np.linalg.norm(gradient - expected.grad_weight) / np.linalg.norm(expected.grad_weight)
         if abs(loss - expected.loss) > within * expected.loss or off > within:

@@ -34,8 +34,8 @@ def estimate(
     ] = None,
     dtype: Annotated[str, typer.Option(help="float16 or float32: how a store keeps embeddings.")] = "float16",
     precision: Annotated[
-        str, typer.Option(help="float32, tf32 or bf16: of the products of a pass.")
-    ] = "float32",
+        str, typer.Option(help="auto, float32, tf32 or bf16: of the products of a pass.")
+    ] = "auto",
     device: Device = "auto",
     images_per_second: Annotated[
         float | None, typer.Option(help="Of an ingest; default: that of the store.")

@@ -18,7 +18,7 @@ def index(
     kind: Annotated[
         str,
         typer.Option(
-            help="auto, flat (exact), hnsw (graph), ivf (lists), sq8 (lists of bytes) or ivfpq (lists, bits).",
+            help="auto, flat (exact), hnsw (graph), ivf (lists), sq8 (a byte a feature) or ivfpq (a bit).",
             autocompletion=among(*INDEX_KINDS),
         ),
     ] = "auto",
@@ -40,7 +40,8 @@ def index(
     """Build the nearest-neighbour index of a split or subset, or bring it up to date.
 
     An index that is there is kept, rows appended since are added, and a damaged or foreign one is built again from the
-    store. Search is tuned on rows held out while it is built, and what it finds of their neighbours is reported.
+    store. Search is tuned on rows held out while it is built, and what it finds of their neighbours is reported: `auto`
+    takes no kind that finds less than --recall.
 
     Example: `ltstore index birds.zarr --recall 0.99`
     """

@@ -12,9 +12,10 @@ def info(store: StorePath, json: Json = False) -> None:
     Example: `ltstore info birds.zarr`
     """
     from ltstore.encode import usage_of
-    from ltstore.store import store_info
+    from ltstore.store import open_store, store_info
+    from ltstore.workflow.neighborhood import stored_indexes
 
-    facts = store_info(store)
+    facts = store_info(store) | {"index_reports": stored_indexes(open_store(store))}
     decoding = facts["encoder"]["preprocessing"].get("decoding", "full")
     used = {name: usage_of(split.get("timings", {}), decoding) for name, split in facts["splits"].items()}
     if json:

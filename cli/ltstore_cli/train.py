@@ -172,7 +172,9 @@ def train(
     ] = None,
     precision: Annotated[
         str | None,
-        typer.Option(help="Of the products: float32 (default), tf32 (on a GPU) or bf16 (see docs/kernels.md)."),
+        typer.Option(
+            help="Of the products: auto (default; float32, or bf16 on a CPU where it pays), float32, bf16 or tf32."
+        ),
     ] = None,
     backend: Annotated[
         str | None, typer.Option(help="auto (default), numba or reference; triton on a GPU.")

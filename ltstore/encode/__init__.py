@@ -7,6 +7,7 @@ onnxruntime are imported by their own module, when an encoder is opened.
 
 from ltstore.encode.arriving import iter_arriving
 from ltstore.encode.encoders import open_encoder
+from ltstore.encode.gpu_use import gpu_use
 from ltstore.encode.ingest import ingest
 from ltstore.encode.ingest_report import IngestReport
 from ltstore.encode.pipeline import EncodedBatch, iter_encoded
@@ -19,6 +20,7 @@ __all__ = [
     "NativePixels",
     "PixelEncoder",
     "Usage",
+    "gpu_use",
     "ingest",
     "iter_arriving",
     "iter_encoded",

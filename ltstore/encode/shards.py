@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ltstore.encode.gpu_use import gpu_use
 from ltstore.encode.pipeline import EncodedBatch, batch_spans, encoded_spans
 from ltstore.sources import LabelledSource, none_there
 from ltstore.store import ShardPlan, SplitWriter
@@ -75,8 +76,8 @@ def encoded_shards(
 ) -> Generator[EncodedShard, None, None]:
     """Yield shards of a plan, encoded; one stream of batches, so decoding runs on across shards.
 
-    Progress hears of every batch, and with 0 rows of the seconds of a shard: "wall", and "threads", what those that
-    read and decode had in that time.
+    Progress hears of every batch, and with 0 rows of the seconds of a shard: "wall"; "threads", what those that read
+    and decode had in that time; and "gpu", for how long GPUs worked, where there are some and they tell.
 
     Raises
     ------
@@ -91,14 +92,19 @@ def encoded_shards(
     try:
         for number, start, stop in ranges:
             shard = EncodedShard(number, start, stop, parts)
+            worked: list[float] = []
             for _ in batch_spans(start, stop, batch_size):
                 batch = next(batches)
                 shard.add(batch)
                 if n_failed := int((batch.status != RowStatus.OK).sum()):
                     on_failed(n_failed)
+                if (share := gpu_use(encoder.device)) is not None:
+                    worked.append(share)
             wall = time.perf_counter() - began
             began += wall
             spent = {"wall": wall, "threads": n_workers * wall}
+            if worked:
+                spent["gpu"] = wall * sum(worked) / len(worked)
             shard.timings.update(spent)
             progress(0, spent)
             by_chance = stop - start < _MOST_MISSING_BY_CHANCE and plan.n_shards > 1

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 _LEAST_SECONDS = 1.0
 """A shorter run says more about its start than about its parts."""
+_IDLE = 0.7
+"""A GPU that works less, while the encoder is what limits, is held up by the work of telling it what to do."""
 _ADVICE = {
     "read": "more --workers where the source answers slowly, a faster disk where it is full",
     "decode": "more cores, or images nearer to the size of the encoder's input",
@@ -25,6 +27,8 @@ class Usage:
         The threads that read and decode, on average; where cores are short, waiting for one counts as work.
     encoder, writer : float
         What the encoder did not work, it waited for images or for the writer.
+    gpu : float or None
+        The GPUs of the encoder, as their driver counts it; None without one, or where it does not tell.
     limit : {"read", "decode", "encode", "write"}
         Of the workers, what they spent more time on.
     advice : str
@@ -34,6 +38,7 @@ class Usage:
     workers: float
     encoder: float
     writer: float
+    gpu: float | None
     limit: str
     advice: str
 
@@ -44,8 +49,8 @@ def usage_of(timings: Mapping[str, float], decoding: str) -> Usage | None:
     Parameters
     ----------
     timings : mapping of str to seconds
-        "wall", and of it "encode" and "store" (writing); "read" and "decode" summed over the workers, and "threads",
-        what all of them had.
+        "wall", and of it "encode", "store" (writing) and, where they tell, "gpu"; "read" and "decode" summed over the
+        workers, and "threads", what all of them had.
     decoding : {"fast", "full"}
 
     Returns
@@ -63,7 +68,10 @@ def usage_of(timings: Mapping[str, float], decoding: str) -> Usage | None:
         limit = "read" if read > decode else "decode"
     else:
         limit = "encode" if busiest == encoder else "write"
+    gpu = timings["gpu"] / timings["wall"] if "gpu" in timings else None
     advice = _ADVICE[limit]
+    if limit == "encode" and gpu is not None and gpu < _IDLE:
+        advice = "a larger --batch-size, or --encoder-option compiled=true: the GPU waits for what it is told"
     if (limit, decoding) == ("decode", "full"):
         advice += ", or fast decoding (a new store without --full-decode)"
-    return Usage(workers=workers, encoder=encoder, writer=writer, limit=limit, advice=advice)
+    return Usage(workers=workers, encoder=encoder, writer=writer, gpu=gpu, limit=limit, advice=advice)

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+
+from ltstore.cores import cpu_flags
 from ltstore.errors import BackendUnavailableError, ConfigError
 from ltstore.kernels.dispatch import GPU_BACKEND
 
@@ -16,9 +19,13 @@ if TYPE_CHECKING:
     from ltstore.linear.objective import PassSums
     from ltstore.linear.settings import TrainSettings
     from ltstore.stream import TrainingStream
+    from ltstore.types import Moments
 
-PRECISIONS = ("float32", "tf32", "bf16")
+PRECISIONS = ("auto", "float32", "tf32", "bf16")
 LEAST_FLOPS = 1e11  # of a pass: about a second on one core, so that starting the GPU is soon made good
+LEAST_COLUMNS = 64  # logits of a row, from which products are most of a pass on a CPU
+_LEAST_TOLERANCE = 1e-3  # nearer to the least objective, passes in bf16 end in rounding
+_MOST_ROUNDING = 1e-4  # by bf16, in parts of the variance within classes
 
 
 class Evaluator(Protocol):
@@ -42,8 +49,8 @@ class Placement:
         "cpu" or "cuda:0", ...; "cuda" of workers, each of which has its own.
     precision : {"float32", "tf32", "bf16"}
         Of the matrix products.
-    reason : str
-        Why this device.
+    reason, precision_reason : str
+        Why this device and this precision.
     evaluator : Evaluator, optional
         What makes the passes; None is NumPy, or what workers make for themselves.
     """
@@ -52,6 +59,7 @@ class Placement:
     precision: str
     reason: str
     evaluator: Evaluator | None = None
+    precision_reason: str = "asked for by name"
 
     @property
     def on_gpu(self) -> bool:
@@ -59,20 +67,31 @@ class Placement:
         return self.device != "cpu"
 
 
-def resolve_device(settings: TrainSettings, stream: TrainingStream, n_heads: int = 1) -> Placement:
+def resolve_device(
+    settings: TrainSettings, stream: TrainingStream, moments: Moments, n_heads: int = 1
+) -> Placement:
     """Turn the settings device and precision into a placement.
 
-    "auto" takes a GPU where there is one and Triton for it, the solver makes whole passes, the backend is not one of
-    the CPU, and a pass is at least 1e11 flops (4 N D C for each head); or where tf32 or the backend triton is asked
-    for. torch is not imported for less than that.
+    Device "auto" takes a GPU where there is one and Triton for it, the solver makes whole passes, the backend is not
+    one of the CPU, and a pass is at least 1e11 flops (4 N D C for each head); or where tf32 or the backend triton is
+    asked for. torch is not imported for less than that.
+
+    Precision "auto" is float32, but bf16 on a CPU with instructions for it where a pass is that long and its products
+    are most of it (64 logits a row), the tolerance is no finer than 1e-3, and the moments say that rounding the rows
+    adds next to nothing to them: at most 1e-4 of the variance within classes.
 
     Raises
     ------
     BackendUnavailableError
         A device that was asked for, or the GPU that a precision or backend needs, is not there.
     """
-    device, reason = _resolve(settings, 4.0 * stream.n_samples * stream.n_features * stream.n_classes * n_heads)
-    return Placement(device, settings.precision, reason, _evaluator(device, settings.precision))
+    n_columns = stream.n_classes * n_heads
+    n_flops = 4.0 * stream.n_samples * stream.n_features * n_columns
+    device, reason = _resolve(settings, n_flops)
+    precision, why = settings.precision, "asked for by name"
+    if precision == "auto":
+        precision, why = _precision(settings, device, n_flops, n_columns, moments)
+    return Placement(device, precision, reason, _evaluator(device, precision), why)
 
 
 def resolve_workers_device(settings: TrainSettings, engine: Engine) -> Placement:
@@ -88,7 +107,10 @@ def resolve_workers_device(settings: TrainSettings, engine: Engine) -> Placement
         GPUs were asked for, or are needed, and there are none.
     """
     check_shareable(settings)
-    device, precision, backend = settings.device, settings.precision, settings.backend
+    device, backend = settings.device, settings.backend
+    auto = settings.precision == "auto"
+    precision = "float32" if auto else settings.precision
+    why = "auto: that of workers" if auto else "asked for by name"
     needed = device == "cuda" or precision == "tf32" or backend == GPU_BACKEND
     if not engine.own_processes and (needed or precision != "float32"):
         raise ConfigError(
@@ -102,10 +124,10 @@ def resolve_workers_device(settings: TrainSettings, engine: Engine) -> Placement
             )
         _require(missing, "GPUs for workers", "use device cpu or auto")
     if needed:
-        return Placement("cuda", precision, "asked for by name")
+        return Placement("cuda", precision, "asked for by name", precision_reason=why)
     if engine.has_gpus and device == "auto" and backend == "auto":
-        return Placement("cuda", precision, "auto: each worker has a GPU")
-    return Placement("cpu", precision, "workers make the passes on CPU cores")
+        return Placement("cuda", precision, "auto: each worker has a GPU", precision_reason=why)
+    return Placement("cpu", precision, "workers make the passes on CPU cores", precision_reason=why)
 
 
 def worker_evaluator(placement: Placement, number: int) -> Evaluator | None:
@@ -162,7 +184,7 @@ def check_device(settings: TrainSettings) -> None:
             "the backend out"
         )
     if settings.solver != "lbfgs" and (
-        device.startswith("cuda") or precision != "float32" or backend == GPU_BACKEND
+        device.startswith("cuda") or precision not in ("auto", "float32") or backend == GPU_BACKEND
     ):
         raise ConfigError(
             f"solver {settings.solver!r} steps on the CPU in float32: leave device, precision and backend out, or use "
@@ -195,6 +217,39 @@ def _resolve(settings: TrainSettings, n_flops: float) -> tuple[str, str]:
     if lacking:
         return "cpu", f"auto: {lacking}"
     return "cuda:0", f"auto: a pass is {n_flops:.1g} flops"
+
+
+def _precision(
+    settings: TrainSettings, device: str, n_flops: float, n_columns: int, moments: Moments
+) -> tuple[str, str]:
+    if device != "cpu":
+        return "float32", "auto: that of GPUs unless told"
+    if settings.solver != "lbfgs" or settings.tolerance < _LEAST_TOLERANCE:
+        return "float32", f"auto: {settings.solver} to tolerance {settings.tolerance:g}"
+    if precision_of_cpu(n_flops, n_columns) == "float32":
+        return "float32", "auto: short passes, or no instructions for bf16"
+    rounding = rounding_share(moments)
+    if not rounding <= _MOST_ROUNDING:
+        return "float32", f"auto: bf16 would add {rounding:.1g} of the variance within classes to the rows"
+    return "bf16", f"auto: a pass is {n_flops:.1g} flops, and rounding adds {rounding:.1g} of the variance"
+
+
+def precision_of_cpu(n_flops: float, n_columns: int) -> str:
+    """Return the precision in which a pass of so many flops and logits a row is fastest on this CPU."""
+    has_bf16 = not cpu_flags().isdisjoint(("avx512_bf16", "amx_bf16"))
+    return "bf16" if has_bf16 and n_flops >= LEAST_FLOPS and n_columns >= LEAST_COLUMNS else "float32"
+
+
+def rounding_share(moments: Moments) -> float:
+    """Return the variance that rounding rows to bf16 adds to them, in parts of that within classes.
+
+    A number x is off by at most 2^-8 |x|, evenly spread: x^2 2^-16 / 3 at most. Rows around 0 give some 5e-6; rows far
+    from it for their spread give more, 1e-4 at a mean of 4 standard deviations. inf where classes have no variance.
+    """
+    shares = moments.counts / max(moments.counts.sum(), 1)
+    within = float(np.trace(moments.pooled))
+    squares = within + float(shares @ (moments.means**2).sum(axis=1))
+    return 2.0**-16 / 3 * squares / within if within > 0 else float("inf")
 
 
 def missing(number: int = 0) -> str:

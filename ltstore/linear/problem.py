@@ -68,7 +68,7 @@ class Problem:
         self.settings = settings
         self.moments = moments
         self.metric = within_class_metric(moments) if metric is None else metric
-        self.placement = resolve_device(settings, stream) if placement is None else placement
+        self.placement = resolve_device(settings, stream, moments) if placement is None else placement
         if self.placement.on_gpu:
             self.backend, self._backend_reason = GPU_BACKEND, "that of a GPU"
         else:
@@ -152,7 +152,8 @@ class Problem:
     def deciding(self) -> dict[str, Any]:
         """The settings that decide how a solver goes, as JSON values."""
         device = "cuda" if self.placement.on_gpu else "cpu"
-        return self.settings.to_mapping() | {"l2": self.l2, "backend": self.backend, "device": device}
+        resolved = {"l2": self.l2, "backend": self.backend, "device": device}
+        return self.settings.to_mapping() | resolved | {"precision": self.placement.precision}
 
     @property
     def resolved(self) -> Mapping[str, Any]:
@@ -177,6 +178,8 @@ class Problem:
             "backend_reason": self._backend_reason,
             "device": self.placement.device,
             "device_reason": self.placement.reason,
+            "precision": self.placement.precision,
+            "precision_reason": self.placement.precision_reason,
             **self._device_rows(),
             "n_real": self.stream.n_real,
             "n_synthetic": self.stream.n_synthetic,

@@ -120,8 +120,9 @@ class TrainSettings:
     device : {"auto", "cpu", "cuda", "cuda:N"}
         Where passes are made: "auto" takes a GPU where it pays (`ltstore.linear.device.resolve_device`). Minibatches
         are made on the CPU.
-    precision : {"float32", "tf32", "bf16"}
-        Of the factors of a pass's matrix products: tf32 on a GPU only, bf16 anywhere (`ltstore.linear.torch_pass`).
+    precision : {"auto", "float32", "tf32", "bf16"}
+        Of the factors of a pass's matrix products: tf32 on a GPU only, bf16 anywhere (`ltstore.linear.torch_pass`);
+        "auto" is float32, or bf16 on a CPU where it pays and does no harm (`ltstore.linear.device.resolve_device`).
     backend : {"auto", "numba", "reference", "triton"}
         Of the softmax: "triton" on a GPU, the others on the CPU.
     seed : int
@@ -152,7 +153,7 @@ class TrainSettings:
     minibatch: MinibatchSettings = field(default_factory=MinibatchSettings)
     keep: str = "last"
     device: str = "auto"
-    precision: str = "float32"
+    precision: str = "auto"
     backend: str = "auto"
     seed: int = 0
 

@@ -58,7 +58,7 @@ def train_together(
     origin = Origin.of(stream.rows) if origin is None else origin
     check_encoder(stream, origin.encoder)
     if engine is None:
-        placement = resolve_device(grid[0], stream, len(grid))
+        placement = resolve_device(grid[0], stream, moments, len(grid))
     else:
         placement = resolve_workers_device(grid[0], engine)
     rate = NAN

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,8 @@ def build_index(
     ----------
     rows : Rows
     kind : "auto", "flat", "hnsw", "ivf", "sq8" or "ivfpq"
-        See `ltstore.neighbors.kinds.plan_index`; the reason is in ``reasons["kind"]``.
+        See `ltstore.neighbors.kinds.plan_index`; the reason is in ``reasons["kind"]``. One asked for by name is built
+        whatever it finds; "auto" takes ivf where hnsw does not find `recall`.
     metric : "cosine", "inner_product" or "l2"
     device : "auto", "cpu", "cuda" or "cuda:N"
         "auto" is the first GPU that FAISS sees, else the CPU; the reason is in ``reasons["device"]``.
@@ -71,7 +73,8 @@ def build_index(
     Raises
     ------
     ConfigError
-        Unknown kind, metric or device, numbers out of range, or a kind that the device has not.
+        Unknown kind, metric or device, numbers out of range, or a kind that the device has not; or nothing that "auto"
+        may take finds `recall`.
     BackendUnavailableError
         A GPU was asked for by name, and FAISS sees none or has no such index there.
     StoreWriteError
@@ -99,28 +102,41 @@ def build_index(
         if device != "auto":
             raise ConfigError("FAISS has no hnsw index on GPUs: use device cpu or kind ivf")
         resolved, reasons["device"] = "cpu", "FAISS has no hnsw index on GPUs"
-    reasons["kind"] = plan.reason
-    empty, resolved = place_index(new_index(plan, rows.n_features, metric), device, resolved, reasons)
+    plans = [plan]
+    if kind == "auto" and plan.kind == "hnsw":
+        plans.append(plan_index("ivf", rows.n_samples, rows.n_features))  # all lists are all rows
     held = hold_out(rows, n_queries if plan.effort else 0, seed=seed)
-    index = FaissIndex(
-        empty,
-        rows,
-        plan=plan,
-        metric=metric,
-        device=resolved,
-        parameters={name: levels[-1] for name, levels in plan.effort.items()},
-        parts=[(rows.n_samples, held.positions)],
-        rows_digest=rows.digest,
-        reasons=reasons,
-        k=k,
-    )
     kept = np.ones(rows.n_samples, np.bool_)
     kept[held.positions] = False
-    if not (checkpoint is not None and load_partial(checkpoint, index)) and plan.n_lists:
-        index.train(_sample(rows, kept, plan.n_lists, seed))
-    _fill(index, rows, kept, 0, checkpoint, checkpoint_seconds, progress)
-    _finish(index, rows, held, kept, recall)
-    return index
+    found = ""
+    for number, tried in enumerate(plans):
+        plan = replace(tried, reason=found) if number else tried
+        reasons["kind"] = plan.reason
+        empty, resolved = place_index(new_index(plan, rows.n_features, metric), device, resolved, reasons)
+        index = FaissIndex(
+            empty,
+            rows,
+            plan=plan,
+            metric=metric,
+            device=resolved,
+            parameters={name: levels[-1] for name, levels in plan.effort.items()},
+            parts=[(rows.n_samples, held.positions)],
+            rows_digest=rows.digest,
+            reasons=reasons,
+            k=k,
+        )
+        if not (checkpoint is not None and load_partial(checkpoint, index)) and plan.n_lists:
+            index.train(_sample(rows, kept, plan.n_lists, seed))
+        _fill(index, rows, kept, 0, checkpoint, checkpoint_seconds, progress)
+        if _finish(index, rows, held, kept, recall) or kind != "auto" or index.report is None:
+            return index
+        least = min(index.report.recall.values())
+        found = f"{plan.kind} finds {least:.3f} of the neighbours, recall {recall:g} is wanted"
+        progress(-rows.n_samples, {})
+    raise ConfigError(
+        f"no kind of index in the memory allowed finds enough: {found}; "
+        f"give more memory or less recall, or ask for kind {plan.kind} to have it all the same"
+    )
 
 
 def extend_index(
@@ -193,14 +209,18 @@ def _fill(
             patience = max(checkpoint_seconds, _PATIENCE * (saved - began))
 
 
-def _finish(index: FaissIndex, rows: Rows, held: HeldOut, kept: BoolArray, wanted: float) -> None:
-    """Tune and judge the index with the rows held out of it, then add them."""
+def _finish(index: FaissIndex, rows: Rows, held: HeldOut, kept: BoolArray, wanted: float) -> bool:
+    """Tune and judge the index with the rows held out of it, then add them; whether it finds what is wanted."""
     if not index.plan.effort:
         index.report = exact_report(index, rows, index.k)
-    if len(held.positions):
-        judge = Judge(rows, held, np.flatnonzero(kept), metric=index.metric, k=index.k, wanted=wanted)
-        judge.tune(index, index.plan, index.parameters)
-        index.report = judge.report(index)
-        if not index.report.reached:
-            logger.warning("the index finds %s of the neighbours, %s was wanted", index.report.recall, wanted)
-        index.add(rows.take(held.positions))
+    if not len(held.positions):
+        return True
+    judge = Judge(rows, held, np.flatnonzero(kept), metric=index.metric, k=index.k, wanted=wanted)
+    enough = judge.tune(index, index.plan, index.parameters)
+    index.report = judge.report(index)
+    if not index.report.reached:
+        logger.warning(
+            "the %s index finds %s of the neighbours, %s was wanted", index.kind, index.report.recall, wanted
+        )
+    index.add(rows.take(held.positions))
+    return enough or index.report.reached

@@ -28,6 +28,7 @@ _LINK_EFFORT = 100
 _RESTRICTED_EFFORT = 4  # classes that are left out were in the nearest lists
 _GPU_MAX = 2048  # neighbours, and lists probed
 _REFINED_BYTES = 1 << 19  # stays in the cache of one core
+_FOUND_AT_ONCE = 1 << 22  # candidates of all queries: some 120 MB
 _JUDGED_ROWS = 1000
 _FAISS: Any = faiss  # its stubs know neither keyword arguments nor return types
 _own = threading.local()
@@ -164,15 +165,15 @@ class FaissIndex:
         are is asked again exactly.
         """
         queries = ready_queries(X, k, exclude, self.n_features, self._metric)
-        positions = resolve_positions(among, self.row_ids)
-        n_rows = self.n_added if positions is None else len(positions)
+        positions = None if among is None else resolve_positions(among, self.row_ids)
+        n_rows = self._n_added if positions is None else len(positions)
         if positions is not None and (n_rows <= NARROW_ROWS or self.kind == "hnsw"):
             return self._exact(queries, k, exclude, positions)
         fetch = min(k + (exclude is not None), n_rows)
         if not fetch or not len(queries):
             return _none(len(queries), k)
         near, found = self._find(queries, fetch, positions)
-        found_ids = self.row_ids[found]
+        found_ids = self.row_ids.take(found)
         whole = fetch == k and exclude is None and min(found[:, -1].tolist()) >= 0
         # Plain Python: quicker than NumPy for one query, and nothing beside the search of thousands.
         if whole and all(len(set(row)) == k for row in near.tolist()):
@@ -204,6 +205,11 @@ class FaissIndex:
         """Return distances and positions in the rows of the nearest `fetch`, -1 at the end where there are fewer."""
         refine = self.parameters.get("refine", 1)
         wanted = min(fetch * (refine if positions is None or refine == 1 else 2 * refine), self.n_added)
+        if len(queries) * wanted > _FOUND_AT_ONCE and len(queries) > 1:
+            half = len(queries) // 2
+            halves = (self._find(some, fetch, positions) for some in (queries[:half], queries[half:]))
+            near, places = map(np.concatenate, zip(*halves, strict=True))
+            return near, places
         effort = math.sqrt(max(fetch / self.k, 1))
         selector = None
         if positions is not None:
@@ -246,7 +252,8 @@ class FaissIndex:
         if short:
             worse[found < 0] = np.inf
         best = worse.argsort(axis=1)[:, :fetch]
-        best += width * np.arange(n)[:, None]
+        if n > 1:
+            best += width * np.arange(n)[:, None]
         return near.take(best), found.take(best)
 
     @cached_property

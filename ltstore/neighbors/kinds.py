@@ -32,6 +32,8 @@ class IndexPlan:
         What the index takes in memory and on disk, to a few percent.
     effort : mapping of str to tuple of int
         Search parameters and their levels, cheapest first; empty where search is exact.
+    wider : tuple of int
+        More levels of "refine", for rows that the usual ones do not tell apart.
     reason : str
         Why this kind.
     """
@@ -41,6 +43,7 @@ class IndexPlan:
     n_lists: int = 0
     n_bytes: int
     effort: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    wider: tuple[int, ...] = ()
     reason: str
 
 
@@ -112,6 +115,7 @@ def _powers(first: int, last: int) -> tuple[int, ...]:
 
 def _plan(kind: str, n: int, d: int, reason: str) -> IndexPlan:
     n_lists, effort, row_bytes, more_bytes = 0, {}, 4 * d, 0
+    wider: tuple[int, ...] = ()
     if kind == "flat":
         factory = "Flat"
     elif kind == "hnsw":
@@ -125,7 +129,15 @@ def _plan(kind: str, n: int, d: int, reason: str) -> IndexPlan:
         elif kind == "ivfpq":
             part = next(size for size in range(min(_LARGEST_PART, d), 0, -1) if d % size == 0)
             code, row_bytes, effort["refine"] = f"PQ{d // part}x8np", d // part, _powers(1, 64)
-            more_bytes = 4 * _CENTROIDS * d
+            more_bytes, wider = 4 * _CENTROIDS * d, (256, 1024)
         factory, row_bytes, more_bytes = f"IVF{n_lists},{code}", row_bytes + 8, more_bytes + 4 * n_lists * d
     n_bytes = n * row_bytes + more_bytes
-    return IndexPlan(kind=kind, factory=factory, n_lists=n_lists, n_bytes=n_bytes, effort=effort, reason=reason)
+    return IndexPlan(
+        kind=kind,
+        factory=factory,
+        n_lists=n_lists,
+        n_bytes=n_bytes,
+        effort=effort,
+        wider=wider,
+        reason=reason,
+    )

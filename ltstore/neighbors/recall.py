@@ -8,7 +8,10 @@ no test split either. Half of them choose the search parameters, the other half 
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -150,26 +153,47 @@ class Judge:
         self._groups["tail"] = self._groups["medium"] | self._groups["few"]
         self._chooses = np.arange(len(held.positions)) % 2 == 0
 
-    def tune(self, index: RestrictedIndex, plan: IndexPlan, parameters: dict[str, int]) -> None:
-        """Set in `parameters`, which the index reads, the least effort that finds what is wanted.
+    def tune(self, index: RestrictedIndex, plan: IndexPlan, parameters: dict[str, int]) -> bool:
+        """Set in `parameters`, which the index reads, the least effort that finds what is wanted; whether any does.
 
-        One parameter at a time, the others as far up as they go; found is enough where the mean less two
-        standard errors is, for "all" and for "tail". What cannot be reached stays at the most.
+        One parameter at a time by bisection, the others as far up as they go; found is enough where the mean less two
+        standard errors is, for "all" and for "tail". Only where that is out of reach are more candidates compared. What
+        cannot be reached stays at the most.
         """
-        parameters |= {name: levels[-1] for name, levels in plan.effort.items()}
-        for name, levels in plan.effort.items():
-            for level in levels:
-                parameters[name] = level
-                if self._is_enough(self._recall(index)[0]):
-                    break
+        wider = ({**plan.effort, "refine": (level,)} for level in plan.wider)
+        return any(self._reach(index, effort, parameters) for effort in (plan.effort, *wider))
+
+    def _reach(
+        self, index: RestrictedIndex, effort: Mapping[str, tuple[int, ...]], parameters: dict[str, int]
+    ) -> bool:
+        parameters |= {name: levels[-1] for name, levels in effort.items()}
+        unknown = 1  # what the first finds at the most; the others are then at theirs
+        for name, levels in effort.items():
+            is_enough = partial(self._is_enough, index, parameters, name)
+            at = bisect_left(levels, True, hi=len(levels) - 1 + unknown, key=is_enough)
+            parameters[name] = levels[min(at, len(levels) - 1)]
+            if at == len(levels):
+                return False
+            unknown = 0
+        return True
+
+    def _is_enough(self, index: RestrictedIndex, parameters: dict[str, int], name: str, level: int) -> bool:
+        parameters[name] = level
+        recall, _ = self._recall(index, self._chooses)
+        for group in ("all", "tail"):
+            some = recall[self._groups[group][self._chooses]]
+            if len(some) >= _FEWEST and some.mean() - 2 * some.std() / np.sqrt(len(some)) < self.wanted:
+                return False
+        return True
 
     def report(self, index: RestrictedIndex) -> RecallReport:
         """Ask with the half that did not choose."""
-        reported = {name: members & ~self._chooses for name, members in self._groups.items()}
+        asked = ~self._chooses
+        reported = {name: members[asked] for name, members in self._groups.items()}
         reported = {name: members for name, members in reported.items() if members.sum() >= _FEWEST}
-        per_query, found = self._recall(index)
+        per_query, found = self._recall(index, asked)
         recall = {name: float(per_query[members].mean()) for name, members in reported.items()}
-        of_tail = self._of_tail & ~self._chooses[:, None]
+        of_tail = self._of_tail[asked]
         return RecallReport(
             k=self.k,
             wanted=self.wanted,
@@ -178,28 +202,22 @@ class Judge:
             n_queries={name: int(members.sum()) for name, members in reported.items()},
             recall=recall,
             tail_neighbors=float(found[of_tail].mean()) if of_tail.any() else None,
-            milliseconds=time_queries(index, self._queries[~self._chooses], self.k),
+            milliseconds=time_queries(index, self._queries[asked], self.k),
             n_indexed=self._n_indexed,
         )
 
-    def _recall(self, index: RestrictedIndex) -> tuple[DoubleArray, BoolArray]:
-        """Return (q,) shares of true neighbours found, and (q, k) which were.
+    def _recall(self, index: RestrictedIndex, asked: BoolArray) -> tuple[DoubleArray, BoolArray]:
+        """Return of the n queries `asked` the (n,) shares of true neighbours found, and (n, k) which were.
 
         A share counts answers that are as near as the last true one: of equal rows any will do.
         """
-        ids, distances = index.search(self._queries, self.k)
+        ids, distances = index.search(self._queries[asked], self.k)
+        true_ids, least = self._ids[asked], self._least[asked]
         nearness = self._sign * np.where(ids < 0, -self._sign * np.inf, distances)
-        slack = _ROUNDING * np.maximum(np.abs(self._least), 1)
-        right = (ids >= 0) & (nearness >= self._least - slack)
-        found = (self._ids[:, :, None] == ids[:, None, :]).any(axis=2) & (self._ids >= 0)
-        return right.sum(axis=1) / (self._ids >= 0).sum(axis=1), found
-
-    def _is_enough(self, recall: DoubleArray) -> bool:
-        for name in ("all", "tail"):
-            some = recall[self._groups[name] & self._chooses]
-            if len(some) >= _FEWEST and some.mean() - 2 * some.std() / np.sqrt(len(some)) < self.wanted:
-                return False
-        return True
+        slack = _ROUNDING * np.maximum(np.abs(least), 1)
+        right = (ids >= 0) & (nearness >= least - slack)
+        found = (true_ids[:, :, None] == ids[:, None, :]).any(axis=2) & (true_ids >= 0)
+        return right.sum(axis=1) / (true_ids >= 0).sum(axis=1), found
 
 
 def exact_report(index: RestrictedIndex, rows: Rows, k: int) -> RecallReport:
@@ -209,7 +227,7 @@ def exact_report(index: RestrictedIndex, rows: Rows, k: int) -> RecallReport:
         k=k,
         wanted=1.0,
         reached=True,
-        queries="none: exact by definition",
+        queries="exact by definition",
         n_queries={},
         recall={"all": 1.0, "tail": 1.0},
         tail_neighbors=1.0,

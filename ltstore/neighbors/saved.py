@@ -28,7 +28,7 @@ from ltstore.provenance import seal_holds, sealed
 from ltstore.storage import open_regular, read_regular
 from ltstore.types import Rows
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 INDEX_FILE = "index.faiss"
 RECORD_FILE = "record.json"
 INFOS_FILE = "index_infos.json"
@@ -217,7 +217,8 @@ def read_record(directory: Path) -> dict[str, Any]:
 
 
 def _plan_of(data: Mapping[str, Any]) -> IndexPlan:
-    plan = IndexPlan(**{**data, "effort": {name: tuple(levels) for name, levels in data["effort"].items()}})
+    effort = {name: tuple(levels) for name, levels in data["effort"].items()}
+    plan = IndexPlan(**{**data, "effort": effort, "wider": tuple(data["wider"])})
     if plan.kind not in KINDS:
         raise ValueError(f"unknown kind {plan.kind!r}")
     return plan

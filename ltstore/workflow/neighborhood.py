@@ -27,7 +27,7 @@ from ltstore.neighbors import query_neighbors, resolve_among
 from ltstore.provenance import record
 from ltstore.rows import normalize_rows
 from ltstore.sources import decode_image, open_recorded, read_file
-from ltstore.storage import Place
+from ltstore.storage import Place, read_regular
 from ltstore.store import Store
 from ltstore.types import Donors, FloatArray, ImageSource, IntArray, Progress, TextEncoder, no_progress
 from ltstore.workflow.encoders import recorded_spec, reopen_encoder
@@ -163,6 +163,35 @@ def build_store_index(
     )
 
 
+def stored_indexes(store: Store) -> dict[str, dict[str, Any]]:
+    """Return what each stored index was found to find, by "SPLIT/all" or "SPLIT/subset-NAME"; nothing is checked.
+
+    Returns
+    -------
+    dict of str to dict
+        "kind", "n_rows", "wanted", "recall" and "reached"; the last three None where it was not measured. An index
+        whose record cannot be read is {"damaged": why}.
+    """
+    root = store.artefact_location("indexes").path
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted(root.glob("*/*/record.json")):
+        if path.parent.name.startswith(("building-", ".")):
+            continue
+        try:
+            there = json.loads(read_regular(path))
+            facts = {"kind": str(there["plan"]["kind"]), "n_rows": int(there["n_samples"])}
+            report = there["report"]
+            facts |= {
+                "wanted": report and float(report["wanted"]),
+                "recall": report and {name: float(value) for name, value in report["recall"].items()},
+                "reached": report and bool(report["reached"]),
+            }
+        except (LtstoreError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as err:
+            facts = {"damaged": repr(err)}
+        found[path.parent.relative_to(root).as_posix()] = facts
+    return found
+
+
 def _is_there(path: Path, made: Mapping[str, Any]) -> bool:
     """Whether the artefact with its record at `path` is of the same settings and origin as the one to be made."""
     try:
@@ -206,7 +235,11 @@ def _index_there(
         return None, f"built again: with {added:,} rows more, {wanted.kind} is the better kind"
     if rows.n_samples > 2 * index.parts[0][0] and index.plan.n_lists:
         return None, f"built again: its lists were learned from fewer than half of {rows.n_samples:,} rows"
-    return extend_index(index, rows, recall=asked["recall"], progress=progress), f"added {added:,} rows"
+    grown = extend_index(index, rows, recall=asked["recall"], progress=progress)
+    if asked["kind"] == "auto" and grown.report is not None and not grown.report.reached:
+        progress(-added, {})
+        return None, f"built again: with {added:,} rows more it found too little"
+    return grown, f"added {added:,} rows"
 
 
 def query_store(

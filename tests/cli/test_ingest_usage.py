@@ -38,10 +38,11 @@ def test_the_bar_counts_failed_rows(
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "160")
-    with _render.ingesting("train", 50) as (advance, on_failed):
+    monkeypatch.setattr("torch.cuda.utilization", lambda name: 87)
+    with _render.ingesting("train", 50, "cuda:0") as (advance, on_failed):
         on_failed(2)
         on_failed(1)
         advance(50, {"decode": 3.0, "encode": 1.0})
     shown = capsys.readouterr().err
-    assert "ingest train, 3 failed" in shown
+    assert "ingest train, 3 failed, GPU 87%" in shown
     assert "decode 75% encode 25%" in shown

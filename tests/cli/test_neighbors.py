@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from ltstore.neighbors import IndexPlan, RecallReport, building, kinds, plan_index
+from ltstore.neighbors.recall import Judge
 from ltstore.store import open_store
 from ltstore.workflow import select
 from support.shell import Shell
@@ -48,6 +52,46 @@ def test_an_index_is_kept_until_rows_settings_or_bytes_change(shell: Shell, digi
     text = shell.ok("index", digits, "--kind", "ivf").out
     for word in ("kept", "recall", "p99", "rows held out", "nprobe"):
         assert word in text
+
+
+def test_an_index_that_finds_too_little_says_so(
+    shell: Shell, digits: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the build and in `info`; `auto` does not take it, nor keep one that appended rows have made so."""
+
+    def poor(*words: Any, **named: Any) -> IndexPlan:
+        return replace(plan_index(*words, **named), effort={"nprobe": (1,)} if low else {"nprobe": (1000,)})
+
+    low = True
+    monkeypatch.setattr(kinds, "FLAT_BYTES", 0)
+    monkeypatch.setattr(kinds, "HNSW_ROWS", 0)
+    monkeypatch.setattr(building, "plan_index", poor)
+    refused = shell("index", digits)
+    assert refused.code == 1
+    assert "ivf finds 0." in refused.err
+    assert "recall 0.95 is wanted" in refused.err
+    assert "recall 0.95 was not reached" in shell.ok("index", digits, "--kind", "ivf").err
+    told = shell.ok("info", digits).err
+    assert "the ivf index of train/all finds all 0." in told
+    assert "0.95 was wanted" in told
+    low = False
+    report = shell.ok("index", digits, "--json").json["report"]
+    assert report["reached"]
+    assert "was wanted" not in shell.ok("info", digits).err
+    assert shell.ok("info", digits, "--json").json["index_reports"]["train/all"] == {
+        "kind": "ivf",
+        "n_rows": 1258,
+        **{name: report[name] for name in ("wanted", "recall", "reached")},
+    }
+    record = select(digits).index_path / "record.json"
+    whole = record.read_bytes()
+    for bad in (b"[", b"{}", whole.replace(b'"recall"', b'"rec"'), b"[" * 100_000):
+        record.write_bytes(bad)
+        assert "the index of train/all is damaged" in shell.ok("info", digits).err
+    record.write_bytes(whole)
+    shell.ok("ingest", "digits", digits, "--split", "train", "--append", "--limit", "500")
+    monkeypatch.setattr(Judge, "report", lambda self, index: RecallReport(**{**report, "reached": False}))
+    assert "with 500 rows more it found too little" in shell.ok("index", digits, "--json").json["done"]
 
 
 @pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw"])

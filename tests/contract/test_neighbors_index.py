@@ -207,6 +207,21 @@ def test_rows_of_a_store(make: Make, dtype: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(ids, expected)
 
 
+@pytest.mark.parametrize("metric", METRICS)
+def test_many_candidates_are_looked_for_in_parts(
+    make: Make, metric: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = made_rows(1000, 8)
+    index, X = make(rows, metric), rows.read(0, 41)
+    monkeypatch.setattr(faiss_index, "NARROW_ROWS", 0)
+    expected = [index.search(X, 6, among=among) for among in (None, rows.labels >= 2)]
+    monkeypatch.setattr(faiss_index, "_FOUND_AT_ONCE", 20)
+    found = [index.search(X, 6, among=among) for among in (None, rows.labels >= 2)]
+    for (its, distances), (ids, right) in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(its, ids)
+        np.testing.assert_allclose(distances, right, rtol=1e-5, atol=1e-5)
+
+
 def test_bad_input_is_named(make: Make) -> None:
     rows = made_rows()
     index = make(rows, "cosine")
@@ -225,6 +240,26 @@ def test_bad_input_is_named(make: Make) -> None:
         index.search(rows.read(0, 2), 1, among=np.array([99999]))
     with pytest.raises(ConfigError, match="unknown metric"):
         make(rows, "hamming")
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+def test_one_query_is_answered_like_many(make: Make, scale: float) -> None:
+    rows = made_rows()
+    index, X = make(rows, "cosine"), rows.read(0, 20) * np.float32(scale)
+    ids, distances = index.search(X, 4)
+    for number, query in enumerate(X):
+        one, its = index.search(query[None], 4)
+        np.testing.assert_array_equal(one[0], ids[number])
+        np.testing.assert_allclose(its[0], distances[number], atol=1e-6)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_one_query_that_is_not_finite_is_refused(make: Make, metric: str, value: float) -> None:
+    index, query = make(made_rows(), metric), np.eye(1, 11, dtype=np.float32)
+    query[0, 5] = value
+    with pytest.raises(DataError, match="query 0 has NaN or Inf"):
+        index.search(query, 2)
 
 
 def test_is_a_neighbor_index(make: Make) -> None:

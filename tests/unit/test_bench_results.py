@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import fromstring
 
 import pytest
 
@@ -107,6 +108,16 @@ def test_the_committed_page_is_made_of_the_committed_results() -> None:
 @pytest.mark.parametrize("name", ["benchmarks.md", "accuracy.md", "methods.md", "scaling.md", "cli.md"])
 def test_the_committed_pages_are_what_regenerate_writes(name: str, made_pages: dict[str, str]) -> None:
     assert (DOCS / name).read_text(encoding="utf-8") == made_pages[name], "run python -m bench regenerate"
+
+
+def test_the_plots_show_every_ratio_with_an_aim(made_pages: dict[str, str]) -> None:
+    """Not byte for byte: the versions of matplotlib differ."""
+    aimed = [each for each in read_records(sorted(RESULTS.glob("*.jsonl"))) if met(each) is not None]
+    shown = "".join(fromstring(made_pages["benchmarks.svg"]).itertext())
+    for each in aimed:
+        assert f"{each['case']}: {each['variant']} / {each['candidate']}" in shown
+    assert "said at most, seconds" in "".join(fromstring(made_pages["scaling.svg"]).itertext())
+    assert all((DOCS / name).is_file() for name in ("benchmarks.svg", "scaling.svg"))
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ltstore.encode import PixelEncoder, Usage, ingest, usage_of
+from ltstore.encode import PixelEncoder, Usage, gpu_use, ingest, usage_of
 from ltstore.store import store_info
 from ltstore.types import ByteArray, FloatArray
 from support.images import array_source, corrupt
@@ -44,6 +44,36 @@ def test_full_decoding_is_named_where_it_costs() -> None:
     assert fast is not None
     assert "--full-decode" in full.advice
     assert "--full-decode" not in fast.advice
+
+
+def test_an_idle_gpu_is_told_apart_from_a_busy_one() -> None:
+    idle, busy = of(encode=9.5, gpu=4.0), of(encode=9.5, gpu=9.0)
+    assert idle is not None
+    assert busy is not None
+    assert (idle.gpu, busy.gpu) == (0.4, 0.9)
+    assert "--batch-size" in idle.advice
+    assert "--batch-size" not in busy.advice
+
+
+def test_the_use_of_gpus_is_sampled_and_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shares = {"cuda:0": 60, "cuda:1": 80}
+    monkeypatch.setattr("torch.cuda.utilization", shares.__getitem__)
+    monkeypatch.setattr("ltstore.encode.usage._LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(PixelEncoder, "device", "cuda:0,cuda:1")
+    report = ingest(array_source(30), PixelEncoder(4, 4), tmp_path / "s", "train", batch_size=10)
+    assert report.usage is not None
+    assert report.usage.gpu == pytest.approx(0.7)
+    timings = store_info(tmp_path / "s")["splits"]["train"]["timings"]
+    assert timings["gpu"] == pytest.approx(0.7 * timings["wall"])
+
+
+def test_a_driver_that_does_not_tell_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(name: str) -> int:
+        raise ModuleNotFoundError("pynvml")
+
+    assert gpu_use("cpu") is None
+    monkeypatch.setattr("torch.cuda.utilization", refuse)
+    assert gpu_use("cuda:0") is None
 
 
 def test_what_cannot_be_told_is_not() -> None:

@@ -12,7 +12,7 @@ from ltstore.errors import BackendUnavailableError, ConfigError, DataError
 from ltstore.kernels import resolve_backend
 from ltstore.linear import TrainSettings, train_grid, train_linear
 from ltstore.linear import device as device_module
-from ltstore.linear.device import Placement, resolve_device
+from ltstore.linear.device import Placement, resolve_device, rounding_share
 from ltstore.linear.objective import evaluate_together
 from ltstore.linear.problem import Problem
 from ltstore.neighbors import class_donors
@@ -325,12 +325,12 @@ def test_auto_takes_a_gpu_where_it_pays_and_says_why(monkeypatch):
 )
 def test_what_was_asked_for_never_falls_back(monkeypatch, settings):
     no_gpu(monkeypatch)
-    stream, _ = made_stream()
+    stream, moments = made_stream()
     (value,) = settings.values()
     with pytest.raises(
         BackendUnavailableError, match=rf"{value}' was asked for and torch [^:]+ finds no CUDA GPU"
     ):
-        resolve_device(TrainSettings(**settings), stream)
+        resolve_device(TrainSettings(**settings), stream, moments)
 
 
 @pytest.mark.parametrize(
@@ -352,6 +352,44 @@ def test_what_was_asked_for_never_falls_back(monkeypatch, settings):
 def test_settings_that_contradict_each_other_are_refused(settings):
     with pytest.raises(ConfigError, match=r"device|precision"):
         TrainSettings(**settings)
+
+
+def test_auto_precision_is_bf16_where_it_pays_and_does_no_harm(monkeypatch):
+    no_gpu(monkeypatch)
+    stream, moments = made_stream()
+
+    def resolved(moments=moments, n_heads=100, **settings):
+        placement = resolve_device(TrainSettings(**settings), stream, moments, n_heads)
+        assert (placement.evaluator is None) == (placement.precision == "float32")
+        return placement.precision, placement.precision_reason
+
+    monkeypatch.setattr(device_module, "cpu_flags", lambda: frozenset({"avx512_bf16"}))
+    assert resolved()[0] == "float32"  # a short pass
+    monkeypatch.setattr(device_module, "LEAST_FLOPS", 1e3)
+    precision, reason = resolved()
+    assert precision == "bf16"
+    assert "of the variance" in reason
+    assert resolved(precision="float32") == ("float32", "asked for by name")
+    assert resolved(n_heads=1)[0] == "float32"  # few logits a row
+    assert resolved(tolerance=1e-4) == ("float32", "auto: lbfgs to tolerance 0.0001")
+    assert resolved(solver="adam")[0] == "float32"
+    far = class_moments(ArrayRows(np.float32(50) + stream.rows.read(0, 64), stream.rows.labels[:64]))
+    assert "bf16 would add" in resolved(far)[1]
+    monkeypatch.setattr(device_module, "cpu_flags", frozenset)
+    assert resolved()[0] == "float32"
+
+
+def test_the_share_of_rounding_is_what_rounding_adds():
+    import torch
+
+    rng = np.random.default_rng(0)
+    X = (3 + rng.standard_normal((4000, 20))).astype(np.float32)
+    moments = class_moments(ArrayRows(X, np.arange(4000) % 3))
+    added = ((torch.from_numpy(X).bfloat16().float().numpy() - X) ** 2).sum(axis=1).mean()
+    found = rounding_share(moments) * np.trace(moments.pooled)
+    assert 0.25 < added / found < 1  # numbers are off by the most at the lower end of a binade
+    flat = class_moments(ArrayRows(np.ones((6, 20), np.float32), np.arange(6) % 3))
+    assert rounding_share(flat) == np.inf
 
 
 def test_heads_of_a_grid_count_together_and_have_one_device(monkeypatch):

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from ltstore.errors import ConfigError
 from ltstore.metrics import count_groups
-from ltstore.neighbors import KINDS, ExactIndex, build_index, faiss_index
-from ltstore.neighbors.recall import hold_out
+from ltstore.neighbors import (
+    KINDS,
+    ExactIndex,
+    IndexPlan,
+    build_index,
+    building,
+    faiss_index,
+    kinds,
+    plan_index,
+)
+from ltstore.neighbors.recall import Judge, hold_out
 from ltstore.rows import ArrayRows, class_counts
 from ltstore.types import FloatArray, IntArray
 
@@ -99,6 +112,105 @@ def test_a_report_says_what_was_measured() -> None:
     assert set(report.milliseconds) == {"mean", "p50", "p95", "p99"}
     assert report.n_indexed == 6000 - len(index.parts[0][1])
     assert build_index(ArrayRows(np.eye(30)), kind="ivf", device="cpu").report is None
+
+
+class Partial:
+    """Finds everything from some effort on, and nothing below it."""
+
+    metric = "cosine"
+
+    def __init__(self, rows: ArrayRows, indexed: IntArray, least: dict[str, int]) -> None:
+        self.parameters: dict[str, int] = {}
+        self.row_ids = rows.row_ids
+        self._exact, self._indexed, self._least = ExactIndex(rows), indexed, least
+        self.n_asked = 0
+
+    def search(
+        self, X: FloatArray, k: int, *, exclude: Any = None, among: Any = None
+    ) -> tuple[IntArray, FloatArray]:
+        self.n_asked += 1
+        if all(self.parameters[name] >= value for name, value in self._least.items()):
+            return self._exact.search(X, k, among=self._indexed)
+        return np.full((len(X), k), -1), np.full((len(X), k), np.nan, np.float32)
+
+
+@pytest.mark.parametrize(
+    "nprobe, refine, expected",
+    [
+        (1, 1, (1, 1)),
+        (5, 3, (8, 4)),
+        (50, 64, (50, 64)),
+        (3, 100, (4, 256)),  # out of reach of the usual candidates
+        (50, 1000, (50, 1024)),
+        (3, 2000, None),
+        (51, 1, None),
+    ],
+)
+def test_the_least_effort_is_found(nprobe: int, refine: int, expected: tuple[int, int] | None) -> None:
+    rows = ArrayRows(np.random.default_rng(0).normal(size=(975, 8)))
+    plan = plan_index("ivfpq", 975 * 2, 8)
+    assert plan.effort["nprobe"][-1] == 50
+    held = hold_out(rows, 90)
+    indexed = np.setdiff1d(np.arange(975), held.positions)
+    index = Partial(rows, indexed, {"nprobe": nprobe, "refine": refine})
+    judge = Judge(rows, held, indexed, metric="cosine", k=5, wanted=0.9)
+    reached = judge.tune(index, plan, index.parameters)
+    assert reached == (expected is not None)
+    assert index.parameters == dict(zip(("nprobe", "refine"), expected or (50, 1024), strict=True))
+    assert index.n_asked <= 12
+    assert judge.report(index).reached == reached
+
+
+def _plans(monkeypatch: pytest.MonkeyPatch, kind: str, **changed: Any) -> None:
+    """Let `auto` take approximate kinds of few rows, and change what it may do with one of them."""
+
+    def changed_plan(*words: Any, **named: Any) -> IndexPlan:
+        plan = plan_index(*words, **named)
+        return replace(plan, **changed) if plan.kind == kind else plan
+
+    monkeypatch.setattr(kinds, "FLAT_BYTES", 0)
+    monkeypatch.setattr(building, "plan_index", changed_plan)
+
+
+def test_auto_takes_lists_where_the_graph_finds_too_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    _plans(monkeypatch, "hnsw", effort={"ef_search": (1, 2)})
+    rows = ArrayRows(np.random.default_rng(0).normal(size=(3000, 64)))
+    passed: list[int] = []
+    index = build_index(rows, kind="auto", device="cpu", progress=lambda n, _: passed.append(n))
+    assert index.kind == "ivf"
+    assert index.report is not None
+    assert index.report.reached
+    assert re.fullmatch(r"hnsw finds 0\.\d+ of the neighbours, recall 0\.95 is wanted", index.reasons["kind"])
+    assert index.plan.reason == index.reasons["kind"]
+    assert sum(passed) == 3000
+    named = build_index(rows, kind="hnsw", device="cpu")
+    assert named.report is not None
+    assert not named.report.reached
+
+
+def test_auto_refuses_codes_that_find_too_little(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    _plans(monkeypatch, "ivfpq", effort={"nprobe": (1, 2), "refine": (1,)}, wider=())
+    rows = ArrayRows(np.random.default_rng(0).normal(size=(3000, 64)))
+    with pytest.raises(
+        ConfigError, match=r"ivfpq finds 0\.\d+ of the neighbours, recall 0\.95 is wanted; give more"
+    ):
+        build_index(rows, kind="auto", device="cpu", memory_bytes=200_000)
+    caplog.clear()
+    named = build_index(rows, kind="ivfpq", device="cpu")
+    assert named.report is not None
+    assert not named.report.reached
+    assert "0.95 was wanted" in caplog.text
+
+
+def test_codes_that_tell_little_apart_compare_more_rows() -> None:
+    """Eight bytes for 64 features of noise: of 10 x 64 candidates too few are right."""
+    rows = ArrayRows(np.random.default_rng(0).normal(size=(20_000, 64)))
+    index = build_index(rows, kind="ivfpq", device="cpu", recall=0.95)
+    assert index.report is not None
+    assert index.report.reached
+    assert index.parameters["refine"] > 64
 
 
 def test_threads_of_others_are_left_alone() -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from ltstore.linear import PassRecord
+    from ltstore.types import Progress
 
 
 class Advance:
@@ -44,17 +45,28 @@ def progress(title: str, total: int | None, unit: str = "rows") -> Iterator[Adva
 
 
 @contextmanager
-def ingesting(split: str, total: int) -> Iterator[tuple[Advance, Callable[[int], None]]]:
-    """Show a bar of images that says how many have failed so far."""
+def ingesting(split: str, total: int, device: str = "cpu") -> Iterator[tuple[Progress, Callable[[int], None]]]:
+    """Show a bar of images that says how many have failed so far, and how busy the GPU is where there is one."""
+    from ltstore.encode import gpu_use
+
     with _bar(f"ingest {split}", total, "images") as (advance, entitle):
         n_failed = 0
+
+        def retitle() -> None:
+            failed = f", {n_failed:,} failed" if n_failed else ""
+            share = gpu_use(device)
+            entitle(f"ingest {split}{failed}" + ("" if share is None else f", GPU {share:.0%}"))
+
+        def on_rows(rows: int, seconds: Mapping[str, float]) -> None:
+            advance(rows, seconds)
+            retitle()
 
         def on_failed(n_rows: int) -> None:
             nonlocal n_failed
             n_failed += n_rows
-            entitle(f"ingest {split}, {n_failed:,} failed")
+            retitle()
 
-        yield advance, on_failed
+        yield on_rows, on_failed
 
 
 @contextmanager

@@ -77,8 +77,9 @@ def limits(splits: Mapping[str, Usage]) -> None:
 
 def _limit(found: Usage) -> str:
     words = {"read": "reading", "decode": "decoding", "encode": "the encoder", "write": "writing"}
+    gpu = "" if found.gpu is None else f" (GPU {found.gpu:.0%})"
     return (
-        f"{words[found.limit]}: workers {found.workers:.0%} busy, encoder {found.encoder:.0%}, "
+        f"{words[found.limit]}: workers {found.workers:.0%} busy, encoder {found.encoder:.0%}{gpu}, "
         f"writer {found.writer:.0%}; what helps: {found.advice}"
     )
 
@@ -148,6 +149,14 @@ def store_facts(facts: Mapping[str, Any]) -> None:
     for kind in ("indexes", "stats"):
         if facts[kind]:
             pairs([(kind, ", ".join(facts[kind]))])
+    for name, found in facts["index_reports"].items():
+        if "damaged" in found:
+            warning(f"the index of {name} is damaged: {found['damaged']}")
+        elif found["reached"] is False:
+            recall = ", ".join(f"{group} {value:.3f}" for group, value in found["recall"].items())
+            warning(
+                f"the {found['kind']} index of {name} finds {recall} of the neighbours: {found['wanted']:g} was wanted"
+            )
 
 
 def _rule(subset: Mapping[str, Any]) -> str:

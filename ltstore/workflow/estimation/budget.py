@@ -11,7 +11,7 @@ import numpy as np
 
 from ltstore.cores import available_gpus, physical_bytes
 from ltstore.errors import ConfigError, LtstoreError
-from ltstore.linear.device import LEAST_FLOPS, PRECISIONS
+from ltstore.linear.device import LEAST_FLOPS, PRECISIONS, precision_of_cpu
 from ltstore.neighbors import head_classes
 from ltstore.rows import class_counts as counts_of
 from ltstore.sampling import balance_targets
@@ -82,7 +82,7 @@ def estimate(
     passes: int | None = None,
     n_test: float | None = None,
     dtype: str = "float16",
-    precision: str = "float32",
+    precision: str = "auto",
     device: str = "auto",
     images_per_second: float | None = None,
     gflops: float | None = None,
@@ -112,7 +112,8 @@ def estimate(
         Rows to judge a model on; default: those of the store's split "test", else a tenth of N.
     dtype : {"float16", "float32"}
         Of the store.
-    precision : {"float32", "tf32", "bf16"}
+    precision : {"auto", "float32", "tf32", "bf16"}
+        "auto" as in a training whose rows bf16 does not harm.
     device : {"auto", "cpu", "cuda", "cuda:N"}
         "auto" is a GPU where one is there and a pass has 1e11 flops.
     images_per_second : float, optional
@@ -155,9 +156,12 @@ def estimate(
         passes=PASSES if passes is None else (_whole("passes", passes), passes),
         n_donors=n_classes if class_counts is None else int(head_classes(class_counts).sum()),
         row_bytes=np.dtype(found.get("dtype", dtype)).itemsize * n_features,
-        precision=precision,
     )
     size = replace(size, device=_resolved_device(device, size))
+    if precision == "auto":
+        on_cpu = size.device == "cpu"
+        precision = precision_of_cpu(size.pass_flops, size.n_heads * n_classes) if on_cpu else "float32"
+    size = replace(size, precision=precision)
     for name, value in (("images per second", images_per_second), ("gflops", gflops), ("memory", memory_bytes)):
         if value is not None and not value > 0:
             raise ConfigError(f"{name} must be above 0, found {value}")

@@ -172,7 +172,7 @@ def moments(size: Size, rates: Rates) -> Step:
         + 250.0 * n * d / rates.copied_bytes  # gathered by class, centred, squared, summed
         + _NEW_SECONDS * 64 * c * d
         + 4.0 * present * -(-n // MOMENT_ROWS) / rates.calls
-        + 16 / 3 * d**3 / rates.gram_flops  # eigenvectors in float64
+        + 600.0 * d * d / rates.copied_bytes  # eigenvectors by Lanczos: 50 to 70 products with the matrix
     )
     kept = 8 * (2 * c * d + c * RANK**2 + d * (d + RANK))
     memory = 8 * (5 * c * d + c * RANK**2 + 5 * d * d) + 24 * MOMENT_ROWS * d
