@@ -41,7 +41,5 @@ def test_a_short_build(kind: str) -> None:
 def test_a_million_rows_within_two_gigabytes(kind: str) -> None:
     found = build(kind, 1_000_000, 512)
     assert found["peak_bytes"] - found["index_bytes"] < 2_000_000_000, found
-    least = (
-        0.8 if kind == "ivfpq" else 0.88
-    )  # 64 candidates a neighbour are too few where clusters are mere noise
+    least = 0.85 if kind == "hnsw" else 0.88  # a graph finds less where clusters are mere noise
     assert found["recall"]["all"] > least, found
