@@ -272,6 +272,6 @@ CASE = Case(
     definition="time to f <= 1.01 f* of the peer, on whitened rows it gets for free / time of ltstore, moments counted",
     build=build,
     rounds=5,
-    note="Peers get their whitening for nothing, ltstore pays for its moments. On equal terms, with moments saved, divide "
-    "the ratio of a peer by that of `ltstore bf16, saved moments`.",
+    note="Peers get their whitening for nothing, ltstore pays for its moments. On equal terms, with moments saved, "
+    "divide the ratio of a peer by that of `ltstore bf16, saved moments`.",
 )
