@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from functools import cache
 from pathlib import Path
 
 from ltstore.errors import ConfigError
+
+_LIBRARY_BYTES = 96 << 20  # addresses of NumPy or SciPy, loaded, each with an OpenBLAS of its own
+_THREAD_BYTES = 40 << 20  # of a thread of OpenBLAS: a buffer, and its stack
 
 
 def available_cores() -> int:
@@ -31,6 +35,42 @@ def cpu_flags() -> frozenset[str]:
         return frozenset()
     found = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
     return frozenset(found[1].split()) if found else frozenset()
+
+
+def reserve_addresses() -> None:
+    """Where the addresses of this process are limited (RLIMIT_AS), let linear algebra take its buffers now.
+
+    OpenBLAS asks for a thread's buffer when that first computes, and where the system gives none, some versions ask
+    again without end. So room is asked for first, in a way that can fail. Nothing is done where there is no limit.
+
+    Raises
+    ------
+    MemoryError
+        The limit leaves too little room.
+    """
+    if sys.platform == "win32":
+        return
+    import mmap
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return
+    said = os.environ.get("OPENBLAS_NUM_THREADS", "")
+    n_threads = int(said) if said.isdecimal() else available_cores()
+    n_bytes = 2 * (_LIBRARY_BYTES + (n_threads + 1) * _THREAD_BYTES)
+    try:
+        mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
+    except OSError as err:
+        raise MemoryError(
+            f"addresses are limited to {limit >> 20} MiB (ulimit -v), and NumPy and SciPy with {n_threads} threads "
+            f"need {n_bytes >> 20} MiB more than are in use: OPENBLAS_NUM_THREADS=1 needs fewest"
+        ) from err
+    import numpy as np
+    from scipy.linalg.blas import dgemm
+
+    square = np.ones((512, 512))  # large enough for all threads
+    dgemm(1.0, square, square @ square)
 
 
 def available_gpus() -> list[str]:

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ltstore.cores import reserve_addresses
 from ltstore.errors import ConfigError, LtstoreError
 from ltstore_cli import _render
 
@@ -53,6 +54,8 @@ SHORTAGES = (
     "bad_alloc",
     "can't start new thread",
     "failed to map segment",
+    "pyobject pointer is null",
+    "without exception set",
 )
 
 app = typer.Typer(
@@ -89,6 +92,7 @@ def frame(
     Images go in once (ingest); everything after that works on the store of their embeddings.
     New here? `ltstore quickstart` runs the whole chain on real images in under a minute.
     """
+    reserve_addresses()
     if config is not None:
         context.default_map = _read_config(config, context)
 
@@ -155,11 +159,13 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         raise SystemExit(1) from None
-    except Exception as err:
+    except BaseException as err:  # a panic of a library written in Rust is no Exception
         if debug:
             raise
         if _is_of_memory(err):
-            _render.error(f"out of memory ({err}): what was written is kept; free some, and run again")
+            _render.error(
+                f"out of memory ({err}): what was written is kept; free some, or raise the limit, and run again"
+            )
         elif isinstance(err, OSError) and err.filename and err.strerror:
             _render.error(f"cannot use {err.filename}: {err.strerror}")
         else:
@@ -169,9 +175,14 @@ def main() -> None:
         raise SystemExit(1) from None
 
 
-def _is_of_memory(err: Exception) -> bool:
-    """Whether memory has run out, in the words of whichever library was asked for more."""
-    return isinstance(err, MemoryError) or any(words in str(err).lower() for words in SHORTAGES)
+def _is_of_memory(err: BaseException) -> bool:
+    """Whether memory has run out, in the words of whichever library was asked for more, or of what that came from."""
+    cause = err.__cause__ or err.__context__
+    return (
+        isinstance(err, MemoryError)
+        or any(words in str(err).lower() for words in SHORTAGES)
+        or (cause is not None and _is_of_memory(cause))
+    )
 
 
 if __name__ == "__main__":

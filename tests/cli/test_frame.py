@@ -89,6 +89,10 @@ def test_missing_store_is_one_line(shell: Shell, tmp_path: Path) -> None:
         assert "Traceback" not in result.err
 
 
+class PanicError(BaseException):
+    """As pyo3's PanicException: no Exception."""
+
+
 @pytest.mark.parametrize(
     "err",
     [
@@ -97,11 +101,13 @@ def test_missing_store_is_one_line(shell: Shell, tmp_path: Path) -> None:
         RuntimeError("can't start new thread"),
         RuntimeError("std::bad_alloc"),
         ImportError("x.so: failed to map segment from shared object"),
+        PanicError("PyObject pointer is null"),
+        SystemError("error return without exception set"),
     ],
-    ids=["array", "kernel", "thread", "c++", "library"],
+    ids=["array", "kernel", "thread", "c++", "library", "panic", "null"],
 )
 def test_too_little_memory_is_one_line_and_no_internal_error(
-    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, err: Exception
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, err: BaseException
 ) -> None:
     def store_info(*_: object) -> None:
         raise err
@@ -111,6 +117,16 @@ def test_too_little_memory_is_one_line_and_no_internal_error(
     assert result.code == 1
     assert result.err.startswith("error: out of memory (")
     assert len(result.err.splitlines()) == 1
+
+
+def test_what_came_from_too_little_memory_is_known_as_that(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def store_info(*_: object) -> None:
+        raise RuntimeError("is x.so damaged?") from OSError("x.so: failed to map segment from shared object")
+
+    monkeypatch.setattr("ltstore.store.store_info", store_info)
+    assert shell("info", tmp_path).err.startswith("error: out of memory (is x.so damaged?): ")
 
 
 def test_config_gives_defaults_and_refuses_unknown_keys(shell: Shell, tmp_path: Path) -> None:

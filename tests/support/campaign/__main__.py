@@ -31,7 +31,10 @@ KINDS = {
     "writers": "kill_stress: writers of stores through the library",
     "stores": "store_fuzz: damaged stores read through the library",
 }
+WEIGHTS = {"workers": 3.0, "kills": 1.5, "memory": 1.5, "writers": 0.5, "stores": 0.3}
+"""Shares of the time of kinds that get more or less than others."""
 COLUMNS = (
+    "seconds",
     "rounds",
     "killed",
     "refused clearly",
@@ -88,27 +91,28 @@ def _campaign(arguments: argparse.Namespace, scratch: Path) -> int:
     shop = Workshop(scratch, text=not arguments.no_text)
     shop.make()
     kinds = [kind for kind in arguments.only if kind != "disk" or has_faults()]
-    found: dict[str, Counter[str]] = {}
-    for position, kind in enumerate(kinds):
-        module = importlib.import_module(f"support.campaign.{kind}")
-        counts = found[kind] = Counter()
-        left = 60 * arguments.minutes - (time.monotonic() - began)
-        end = time.monotonic() + left / (len(kinds) - position)
-        number = arguments.first
-        while number < arguments.first + arguments.rounds and (
-            time.monotonic() < end or number == arguments.first
-        ):
-            rng = random.Random(f"{arguments.seed}/{kind}/{number}")
-            try:
-                module.run(Round(arguments.seed, kind, number, rng, shop, counts))
-            except AssertionError as err:
-                counts["LOST"] += 1
-                print(
-                    f"FAILED: seed {arguments.seed}, {kind} round {number}: {err}", file=sys.stderr, flush=True
-                )
-            counts["rounds"] += 1
-            number += 1
-        print(f"{kind}: {dict(sorted(counts.items()))}", file=sys.stderr, flush=True)
+    found: dict[str, Counter[str]] = {kind: Counter() for kind in kinds}
+    spent = dict.fromkeys(kinds, 0.0)
+    while open_ := [kind for kind in kinds if found[kind]["rounds"] < arguments.rounds]:
+        kind = min(
+            open_, key=lambda kind: spent[kind] / WEIGHTS.get(kind, 1.0)
+        )  # who has had least of its share
+        if found[kind]["rounds"] and time.monotonic() - began > 60 * arguments.minutes:
+            break
+        start = time.monotonic()
+        counts = found[kind]
+        number = arguments.first + counts["rounds"]
+        rng = random.Random(f"{arguments.seed}/{kind}/{number}")
+        try:
+            module = importlib.import_module(f"support.campaign.{kind}")
+            module.run(Round(arguments.seed, kind, number, rng, shop, counts))
+        except AssertionError as err:
+            counts["LOST"] += 1
+            print(f"FAILED: seed {arguments.seed}, {kind} round {number}: {err}", file=sys.stderr, flush=True)
+        counts["rounds"] += 1
+        spent[kind] += time.monotonic() - start
+    for kind in kinds:
+        found[kind]["seconds"] = round(spent[kind])
     _print(found, arguments, time.monotonic() - began)
     for kind in set(arguments.only) - set(kinds):
         print(f"{kind} was left out: there is no C compiler to make the failing file system with")

@@ -12,7 +12,7 @@ from typing import Any
 
 from support.campaign.process import KILLED
 from support.campaign.trial import Round
-from support.campaign.workshop import LT, VOLATILE, Workshop
+from support.campaign.workshop import LT, VOLATILE
 
 TIMES = VOLATILE | {"share_of_peak", "peak", "data_share", "n_bytes"}
 
@@ -71,7 +71,7 @@ def run(round_: Round) -> None:
         changed = CHANGES[change](file, files, rng)
         result = round_.call(*question.split())
         if result.code == 0:
-            answer = _normal(result.out, shop)
+            answer = _normal(result.out)
             if (
                 question.startswith("info")
                 and answer != expected
@@ -105,7 +105,7 @@ def _heal(round_: Round, question: str, expected: Any) -> None:
         round_.counts["not healed, and said so"] += 1
         return
     again = round_.call(*question.split())
-    if again.code == 0 and _normal(again.out, round_.shop) == expected:
+    if again.code == 0 and _normal(again.out) == expected:
         round_.counts["healed"] += 1
     else:
         assert again.code == 0 or again.refused, f"after a repair: {again}"
@@ -132,16 +132,16 @@ def _stop_in_training(round_: Round) -> None:
 
 
 def _answer_of(round_: Round, question: str) -> Any:
-    known: dict[str, Any] = round_.shop.__dict__.setdefault("answers", {})
-    if question not in known:
+    def ask() -> Any:
         result = round_.call(*question.split())
         assert result.code == 0, result
-        known[question] = _normal(result.out, round_.shop)
         round_.shop.renew()
-    return known[question]
+        return _normal(result.out)
+
+    return round_.shop.once(("answer", question), ask)
 
 
-def _normal(out: str, shop: Workshop) -> Any:
+def _normal(out: str) -> Any:
     try:
         return _timeless(json.loads(out))
     except ValueError:

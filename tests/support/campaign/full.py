@@ -58,17 +58,18 @@ def _mount(directory: Path, options: str) -> None:
 
 def _mounts(round_: Round) -> bool:
     """Whether this process may mount a file system."""
-    known: dict[str, bool] = round_.shop.__dict__.setdefault("known", {})
-    if "mounts" not in known:
-        place = round_.shop.scratch / "mount"
+    place = round_.shop.scratch / "mount"
+
+    def try_it() -> bool:
         place.mkdir()
         try:
             _mount(place, "size=64k")
             subprocess.run(["umount", place], check=True)
-            known["mounts"] = True
         except (OSError, subprocess.CalledProcessError):
-            known["mounts"] = False
-    return known["mounts"]
+            return False
+        return True
+
+    return round_.shop.once("mounts", try_it)
 
 
 @contextmanager

@@ -22,19 +22,22 @@ def run(round_: Round) -> None:
     """Run a command with a limit, then without one."""
     command = round_.draw()
     whole = round_.shop.whole(command)
-    n_bytes = int(2 ** round_.rng.uniform(21, 28.5))
     if round_.rng.random() < 0.5:
+        n_bytes = int(2 ** round_.rng.uniform(21, 28.5))
         with _group(round_, n_bytes) as joined:
             if joined is not None:
+                round_.counts["rounds in a control group"] += 1
                 label = f"a control group of {n_bytes >> 20} MiB"
                 disturbed(round_, command, whole, [(label, None, lambda: joined.write_text(str(os.getpid())))])
                 return
+    n_bytes = int(2 ** round_.rng.uniform(25, 30))  # a command refuses to begin with less than some hundred MiB
 
     def limit() -> None:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         most = pages * resource.getpagesize() + n_bytes
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
+    round_.counts["rounds with a limit on addresses"] += 1
     disturbed(round_, command, whole, [(f"{n_bytes >> 20} MiB more of addresses", None, limit)], may_die=DEATHS)
 
 

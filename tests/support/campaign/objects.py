@@ -139,20 +139,17 @@ def _serve(orders: Path, writer: int, parent: int) -> None:
 
 
 def _server(round_: Round) -> _Server:
-    known: dict[str, _Server] = round_.shop.__dict__.setdefault("servers", {})
-    if not known:
-        known["s3"] = _Server(round_.shop.scratch)
-    return known["s3"]
+    return round_.shop.once("server", lambda: _Server(round_.shop.scratch))
 
 
 def _expected(round_: Round, server: _Server, chain: tuple[str, ...]) -> dict[str, Any]:
-    known: dict[tuple[str, ...], dict[str, Any]] = round_.shop.__dict__.setdefault("chains", {})
-    if chain not in known:
-        store = f"s3://bucket/whole-{len(known)}/new.zarr"
+    def run_undisturbed() -> dict[str, Any]:
+        store = f"s3://bucket/whole-{CHAINS.index(chain)}/new.zarr"
         server.fail(0, 0.0, [])
         round_.shop.renew()
         for line in chain:
             result = round_.start(line.format(store=store).split(), partial(server.seen_from, [])).wait()
             assert result.code == 0, result
-        known[chain] = server.objects(store)
-    return known[chain]
+        return server.objects(store)
+
+    return round_.shop.once(("chain", chain), run_undisturbed)

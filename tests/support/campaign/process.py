@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-HANG_SECONDS = 180.0
+HANG_SECONDS = 300.0
 KILLED = -signal.SIGKILL
 FAULTS = Path(__file__).with_name("faults.c")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from support.campaign.process import call
 from support.campaign.trial import Round, differences
 from support.campaign.workshop import COMMANDS, LT, Command, files_of
 
@@ -85,12 +84,11 @@ def run(round_: Round) -> None:
 
 
 def _in_order(round_: Round, both: Command, *pair: Command) -> dict[str, Any]:
-    known: dict[str, dict[str, Any]] = round_.shop.__dict__.setdefault("orders", {})
-    name = " > ".join(command.name for command in pair)
-    if name not in known:
+    def run_both() -> dict[str, Any]:
         round_.shop.renew(both)
         for command in pair:
-            result = call(command.words, round_.shop.directory, round_.prints)
+            result = round_.call(*command.words)
             assert result.code == 0 or result.refused or command.name == "verify", result
-        known[name] = files_of(round_.shop.directory)
-    return known[name]
+        return files_of(round_.shop.directory)
+
+    return round_.shop.once(("order", *(command.name for command in pair)), run_both)

@@ -14,19 +14,19 @@ NAMES = {"all as it was": "finished all the same"}
 
 def run(round_: Round) -> None:
     """Run the round of this number."""
-    stores, truths = _made(round_)
-    answer = store_fuzz.one_round(round_.seed, round_.number, stores, truths, round_.shop.scratch)
+    logging.disable(logging.CRITICAL)
+    try:
+        stores, truths = round_.shop.once("stores", lambda: _make(round_.shop.scratch))
+        answer = store_fuzz.one_round(round_.seed, round_.number, stores, truths, round_.shop.scratch)
+    finally:
+        logging.disable(logging.NOTSET)  # what commands of other kinds warn of is looked at
     round_.counts[NAMES.get(answer, "refused clearly")] += 1
 
 
-def _made(round_: Round) -> tuple[list[Path], list[dict[str, Any]]]:
-    known: dict[str, Any] = round_.shop.__dict__.setdefault("fuzzed", {})
-    if not known:
-        logging.disable(logging.CRITICAL)
-        place = round_.shop.scratch / "stores"
-        place.mkdir()
-        failure, detail = store_fuzz.in_fork(lambda: str(len(store_fuzz.make_stores(place))), 60)
-        assert not failure, detail
-        known["stores"] = sorted(place.iterdir())
-        known["truths"] = [store_fuzz.truth_of(store, round_.shop.scratch) for store in known["stores"]]
-    return known["stores"], known["truths"]
+def _make(scratch: Path) -> tuple[list[Path], list[dict[str, Any]]]:
+    place = scratch / "stores"
+    place.mkdir()
+    failure, detail = store_fuzz.in_fork(lambda: str(len(store_fuzz.make_stores(place))), 60)
+    assert not failure, detail
+    stores = sorted(place.iterdir())
+    return stores, [store_fuzz.truth_of(store, scratch) for store in stores]

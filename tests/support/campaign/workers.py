@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import time
 from contextlib import suppress
@@ -16,12 +15,9 @@ from support.campaign.process import Running
 from support.campaign.trial import Round, disturbed
 from support.campaign.workshop import LT, Command
 
-PROCESSES = "--engine processes --workers 2"
-RAY = "--engine ray --address local --workers 2"
 
-
-def _commands(engine: str) -> tuple[Command, ...]:
-    kind = engine.split()[1]
+def _commands(kind: str, *where: str) -> tuple[Command, ...]:
+    engine = " ".join(["--engine", kind, *where, "--workers 2"])
     return (
         Command(
             name=f"ingest, {kind}", words=(*f"ingest digits new.zarr {engine}".split(),), writes=("new.zarr",)
@@ -39,41 +35,39 @@ def _commands(engine: str) -> tuple[Command, ...]:
 def run(round_: Round) -> None:
     """Kill one or two workers, or the driver, of a command; then let it end."""
     rng = round_.rng
-    ray = find_spec("ray") is not None and round_.number % 5 == 4
-    command = rng.choice(_commands(RAY if ray else PROCESSES))
+    ray = find_spec("ray") is not None and rng.random() < 0.4
+    command = rng.choice(_commands("ray", "--address", "local") if ray else _commands("processes"))
     whole = round_.shop.whole(command)
-    seconds = rng.uniform(0.2, 1.0) * whole.seconds
+    round_.counts[f"rounds of {command.name.split(', ')[1]}"] += 1
     if rng.random() < 0.7:
-        times = rng.randint(1, 2)
-        label = f"{times} workers killed from {seconds:.3f} s on"
-        outside = partial(_kill_workers, seconds, times, random.Random(rng.random()))
+        times, seconds = rng.randint(1, 2), rng.uniform(0, 0.7) * whole.seconds
+        label = f"{times} workers killed, {seconds:.3f} s after the first was there"
+        outside = partial(_kill_workers, seconds, times, round_)
     else:
+        seconds = rng.uniform(0.2, 1.0) * whole.seconds
         label, outside = f"driver killed after {seconds:.3f} s", partial(kill_after, seconds)
     disturbed(round_, command, whole, [(label, outside, lambda: None)])
 
 
-def _kill_workers(seconds: float, times: int, rng: random.Random, running: Running) -> None:
+def _kill_workers(seconds: float, times: int, round_: Round, running: Running) -> None:
+    while not _workers(running.process) and not running.poll():
+        time.sleep(0.01)
     time.sleep(seconds)
     for _ in range(times):
-        workers = [number for number in _below(running.process) if _is_worker(number)]
+        workers = _workers(running.process)
         if workers:
             with suppress(ProcessLookupError):
-                os.kill(rng.choice(workers), signal.SIGKILL)
+                os.kill(round_.rng.choice(workers), signal.SIGKILL)
+                round_.counts["workers killed"] += 1
         time.sleep(0.1)
 
 
-def _below(process: int) -> list[int]:
-    """The processes that a process has started, and those have."""
+def _workers(process: int) -> list[int]:
+    """The workers of an engine that a process has started, or those have that it has."""
     found = []
     for task in Path(f"/proc/{process}/task").glob("*/children"):
         with suppress(OSError):
             for child in map(int, task.read_text().split()):
-                found += [child, *_below(child)]
+                words = Path(f"/proc/{child}/cmdline").read_bytes()
+                found += [child] if b"spawn_main" in words or b"ray::_State" in words else _workers(child)
     return found
-
-
-def _is_worker(process: int) -> bool:
-    with suppress(OSError):
-        words = Path(f"/proc/{process}/cmdline").read_bytes()
-        return b"spawn_main" in words or b"ray::" in words
-    return False

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from support.campaign.process import Result, call
 from support.images import class_tree
+
+T = TypeVar("T")
 
 TEXT_ENCODER = "open_clip:ViT-S-32-alt/random"
 VOLATILE = frozenset(
@@ -159,6 +161,7 @@ class Workshop:
         self.text = text
         self.scratch, self.base, self.directory = scratch, scratch / "base", scratch / "shop"
         self._wholes: dict[str, Whole] = {}
+        self._made: dict[Hashable, Any] = {}
 
     def make(self) -> None:
         """Make the stores and models that rounds start from."""
@@ -174,6 +177,13 @@ class Workshop:
             result = call(line.split(), self.directory, self.scratch / "making")
             assert result.code == 0, result
         self.directory.rename(self.base)
+
+    def once(self, name: Hashable, make: Callable[[], T]) -> T:
+        """Return what all rounds share under this name: made by the first that asks for it."""
+        if name not in self._made:
+            self._made[name] = make()
+        found: T = self._made[name]
+        return found
 
     def renew(self, command: Command | None = None) -> Path:
         """Put everything back to how a command finds it; return the directory."""
