@@ -166,8 +166,8 @@ def main() -> None:
             _render.error(
                 f"out of memory ({err}): what was written is kept; free some, or raise the limit, and run again"
             )
-        elif isinstance(err, OSError) and err.filename and err.strerror:
-            _render.error(f"cannot use {err.filename}: {err.strerror}")
+        elif isinstance(err, OSError) and err.strerror:
+            _render.error(f"cannot use {err.filename or 'a file, or where this prints to'}: {err.strerror}")
         else:
             _render.error(
                 f"internal error ({type(err).__name__}: {err}); `ltstore --debug ...` shows the traceback"

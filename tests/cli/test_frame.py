@@ -119,6 +119,16 @@ def test_too_little_memory_is_one_line_and_no_internal_error(
     assert len(result.err.splitlines()) == 1
 
 
+def test_an_error_of_the_system_that_names_no_file_is_no_internal_error(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def store_info(*_: object) -> None:
+        raise OSError(errno.EFBIG, "File too large")  # as `print` raises
+
+    monkeypatch.setattr("ltstore.store.store_info", store_info)
+    assert shell("info", tmp_path).err == "error: cannot use a file, or where this prints to: File too large\n"
+
+
 def test_what_came_from_too_little_memory_is_known_as_that(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

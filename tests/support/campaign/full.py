@@ -20,7 +20,7 @@ def run(round_: Round) -> None:
     whole = round_.shop.whole(command)
     directory = round_.shop.directory
     if round_.rng.random() < 0.3 or not _mounts(round_):
-        n_bytes = int(10 ** round_.rng.uniform(1.5, 6))
+        n_bytes = int(10 ** round_.rng.uniform(2.7, 6))  # an error's line has to fit: it is printed to a file
         limit = (n_bytes, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
         disturbance = (
             f"no file of more than {n_bytes} bytes",

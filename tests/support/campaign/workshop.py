@@ -19,7 +19,17 @@ T = TypeVar("T")
 
 TEXT_ENCODER = "open_clip:ViT-S-32-alt/random"
 VOLATILE = frozenset(
-    {"created", "timings", "sha256", "seal", "seconds", "train_seconds", "train_speed", "milliseconds"}
+    {
+        "created",
+        "timings",
+        "sha256",
+        "seal",
+        "seconds",
+        "train_seconds",
+        "train_speed",
+        "milliseconds",
+        "restarts",
+    }
     | {"99p_search_speed_ms", "avg_search_speed_ms"}
 )
 """Keys of JSON records that differ between two runs that nothing disturbed, and the seal over them."""
