@@ -88,6 +88,7 @@ def backtest(
     path = selection.stats_path / CARD_FILE
     if not force and (card := read_kept(path, "card", selection, settings, Card.from_json)) is not None:
         return BacktestOutcome(name=selection.name, card=card, path=path, reused=True)
+    selection.check()
     card = run_backtest(
         selection.rows,
         candidates=default_candidates(samplers),

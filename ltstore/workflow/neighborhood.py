@@ -121,6 +121,7 @@ def build_store_index(
     unfinished = path.with_name(f"building-{path.name}")  # no selection has that name
     index, done = (None, "built") if force else _index_there(selection, asked, device, progress)
     if index is None:
+        selection.check()
         index = build_index(
             selection.rows,
             kind=kind,
@@ -217,6 +218,7 @@ def _index_there(
         before = selection.indexed_before()
         if before is None:
             return None, "built again: it was of other rows"
+        selection.check()
         index = load_index(path, rows=before, device=device)
     except IndexNotFoundError:
         return None, "built"

@@ -132,6 +132,7 @@ def predict_stored(
     opened = (store if isinstance(store, Store) else open_store(store)).split(split)
     rows = opened.rows(subset, normalize=model.normalized)
     check_rows(model, rows)
+    rows.check()
     row_ids = np.arange(opened.n_rows) if subset is None else opened.subset(subset)
     n_read = 0
     for start in range(0, len(row_ids), BLOCK_ROWS):

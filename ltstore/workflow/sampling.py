@@ -194,6 +194,7 @@ def sample(
     """
     selection = select(store, split, subset)
     started = time.perf_counter()
+    selection.check()
     fitted = fit_sampler(selection, sampler, settings, donors_by=donors_by, accept=accept)
     targets = plan_targets(selection, per_class, max_ratio)
     recorded = {

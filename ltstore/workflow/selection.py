@@ -89,6 +89,15 @@ class Selection:
         if not self.counts.any():
             raise DataError(f"split {self.name!r} of {self.store.location} has no labelled rows")
 
+    def check(self) -> None:
+        """Raise ChecksumMismatchError where stored embeddings of these rows are damaged; they are gone over once."""
+        self._whole  # noqa: B018
+
+    @cached_property
+    def _whole(self) -> bool:
+        self.rows.check()
+        return True
+
     def moments(self, *, engine: Engine | None = None, progress: Progress = no_progress) -> ClassMoments:
         """Return the class moments of these rows: kept in stats/, made anew (by workers) when the rows changed."""
         path = self.stats_path / "moments.safetensors"
@@ -96,6 +105,7 @@ class Selection:
             return load_moments(path, rows_digest=self.rows.digest)
         except (FileNotFoundError, DataError, StoreFormatError) as err:
             logger.info("class moments of %s are made anew: %s", self.name, err)
+        self.check()
         moments = self._updated(path, engine, progress) or class_moments(
             self.rows, engine=engine, progress=progress
         )

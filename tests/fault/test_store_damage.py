@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import google_crc32c
 import numpy as np
 import pytest
 
+from ltstore import workflow
 from ltstore.errors import ChecksumMismatchError, LtstoreError, StoreFormatError, StoreNotFoundError
+from ltstore.linear import load_model
 from ltstore.store import open_store, verify
 from ltstore.store.format import GROUP_FILE, group_document
 from support.memory import in_memory
@@ -267,3 +270,27 @@ def test_shards_that_are_looked_at_at_once_are_reported_in_order(tmp_path: Path)
         (6, "rows"),
     ]
     assert (there.n_shards, there.n_bytes) == (here.n_shards, here.n_bytes)
+
+
+LEARNING: dict[str, Callable[[Path, Path], object]] = {
+    "train": lambda store, out: workflow.train(store, head="gda", out=out),
+    "sample": lambda store, out: workflow.sample(store, sampler="smote", name="made"),
+    "index": lambda store, out: workflow.build_store_index(store),
+    "donors": lambda store, out: workflow.store_donors(store),
+    "evaluate": lambda store, out: workflow.evaluate(out, store, split="train"),
+    "predict": lambda store, out: list(workflow.predict_stored(load_model(out), store, split="train")),
+}
+
+
+@pytest.mark.parametrize("command", LEARNING)
+def test_nothing_is_learnt_from_damaged_embeddings(store: Path, command: str) -> None:
+    """Rows are read out of mapped files without a look at their checksums: that is taken before."""
+    model = store / "models" / "sound"
+    if command in ("evaluate", "predict"):
+        workflow.train(store, head="ncm", out=model)
+    file = store / "train" / "embeddings" / "c" / "1" / "0"
+    data = bytearray(file.read_bytes())
+    data[40] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(ChecksumMismatchError, match=r"chunk 0 of .*embeddings/c/1/0 .*run verify"):
+        LEARNING[command](store, model)

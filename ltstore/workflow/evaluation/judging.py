@@ -171,6 +171,7 @@ def evaluate(
     """
     selection = select(store, split, subset)
     selection.require_labels()
+    selection.check()
     paths = model_names([models] if isinstance(models, str | Path) else models)
     loaded = {name: load_model(path) for name, path in paths.items()}
     result = compare(

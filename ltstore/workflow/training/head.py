@@ -137,6 +137,7 @@ def train(
     if head != ZERO_SHOT:
         selection.require_labels()
     started = time.perf_counter()
+    selection.check()
     chosen = settings or TrainSettings()
     how: dict[str, Any] = {"engine": engine, "progress": progress, "on_pass": on_pass}
     if sampler == "auto":
