@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ltstore.atomic import check_no_link, remove_directory
+from ltstore.atomic import check_no_link, make_directory, remove_directory
 from ltstore.errors import (
     ConfigError,
     DataError,
@@ -27,7 +27,7 @@ from ltstore.neighbors import query_neighbors, resolve_among
 from ltstore.provenance import record
 from ltstore.rows import normalize_rows
 from ltstore.sources import decode_image, open_recorded, read_file
-from ltstore.storage import Place, read_regular
+from ltstore.storage import FileLocation, Place, read_regular
 from ltstore.store import Store
 from ltstore.types import Donors, FloatArray, ImageSource, IntArray, Progress, TextEncoder, no_progress
 from ltstore.workflow.encoders import recorded_spec, reopen_encoder
@@ -110,6 +110,8 @@ def build_store_index(
     Raises
     ------
     StoreNotFoundError, ConfigError, StoreWriteError
+    StoreBusyError
+        Another process is building an index of this split.
     """
     from ltstore.neighbors import build_index, read_record, save_index, write_graph  # loads faiss
 
@@ -117,51 +119,54 @@ def build_store_index(
     started = time.perf_counter()
     path = selection.index_path
     check_no_link(selection.store.artefact_location("indexes").path.parent, path.parent)
-    asked = {"kind": kind, "metric": metric, "recall": recall, "memory_bytes": memory_bytes}
-    unfinished = path.with_name(f"building-{path.name}")  # no selection has that name
-    index, done = (None, "built") if force else _index_there(selection, asked, device, progress)
-    if index is None:
-        selection.check()
-        index = build_index(
-            selection.rows,
-            kind=kind,
-            metric=metric,
-            device=device,
-            recall=recall,
-            memory_bytes=memory_bytes,
-            checkpoint=unfinished,
-            progress=progress,
+    make_directory(path.parent)
+    with ExitStack() as held:  # two commands at once would leave the graph of one beside the index of the other
+        held.callback(FileLocation(path.parent).lock().release)
+        asked = {"kind": kind, "metric": metric, "recall": recall, "memory_bytes": memory_bytes}
+        unfinished = path.with_name(f"building-{path.name}")  # no selection has that name
+        index, done = (None, "built") if force else _index_there(selection, asked, device, progress)
+        if index is None:
+            selection.check()
+            index = build_index(
+                selection.rows,
+                kind=kind,
+                metric=metric,
+                device=device,
+                recall=recall,
+                memory_bytes=memory_bytes,
+                checkpoint=unfinished,
+                progress=progress,
+            )
+        if done == "kept":
+            progress(selection.rows.n_samples, {})
+        else:
+            settings = {"kind": index.kind, "metric": metric, "parameters": index.parameters, "asked": asked}
+            save_index(index, path, record("index", settings=settings, made_from=selection.made_from))
+            remove_directory(unfinished)
+        if graph is not None:
+            root = selection.store.artefact_location("indexes").path.parent
+            check_no_link(root, path / "graph")
+            check_no_link(root, path / "building-graph")
+            made_from = {**selection.made_from, "index": read_record(path)["sha256"]}
+            asked_for = {"k": graph, "kind": index.kind, "metric": metric, "parameters": index.parameters}
+            made = record("graph", settings=asked_for, made_from=made_from)
+            if not _is_there(path / "graph" / "record.json", made):
+                write_graph(index, selection.rows, graph, path / "graph", made, progress=progress)
+        return IndexResult(
+            path=str(path),
+            done=done,
+            kind=index.kind,
+            reason=index.plan.reason,
+            metric=index.metric,
+            device=index.device,
+            parameters=index.parameters,
+            report=None if index.report is None else index.report.to_json(),
+            n_rows=selection.rows.n_samples,
+            n_features=selection.rows.n_features,
+            n_bytes=sum(file.stat().st_size for file in path.iterdir() if file.is_file()),
+            seconds=time.perf_counter() - started,
+            graph=None if graph is None else str(path / "graph"),
         )
-    if done == "kept":
-        progress(selection.rows.n_samples, {})
-    else:
-        settings = {"kind": index.kind, "metric": metric, "parameters": index.parameters, "asked": asked}
-        save_index(index, path, record("index", settings=settings, made_from=selection.made_from))
-        remove_directory(unfinished)
-    if graph is not None:
-        root = selection.store.artefact_location("indexes").path.parent
-        check_no_link(root, path / "graph")
-        check_no_link(root, path / "building-graph")
-        made_from = {**selection.made_from, "index": read_record(path)["sha256"]}
-        asked_for = {"k": graph, "kind": index.kind, "metric": metric, "parameters": index.parameters}
-        made = record("graph", settings=asked_for, made_from=made_from)
-        if not _is_there(path / "graph" / "record.json", made):
-            write_graph(index, selection.rows, graph, path / "graph", made, progress=progress)
-    return IndexResult(
-        path=str(path),
-        done=done,
-        kind=index.kind,
-        reason=index.plan.reason,
-        metric=index.metric,
-        device=index.device,
-        parameters=index.parameters,
-        report=None if index.report is None else index.report.to_json(),
-        n_rows=selection.rows.n_samples,
-        n_features=selection.rows.n_features,
-        n_bytes=sum(file.stat().st_size for file in path.iterdir() if file.is_file()),
-        seconds=time.perf_counter() - started,
-        graph=None if graph is None else str(path / "graph"),
-    )
 
 
 def stored_indexes(store: Store) -> dict[str, dict[str, Any]]:

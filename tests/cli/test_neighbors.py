@@ -13,6 +13,7 @@ from PIL import Image
 
 from ltstore.neighbors import IndexPlan, RecallReport, building, kinds, plan_index
 from ltstore.neighbors.recall import Judge
+from ltstore.storage.lock import FileLock
 from ltstore.store import open_store
 from ltstore.workflow import select
 from support.shell import Shell
@@ -241,3 +242,16 @@ def test_picture_of_donors(shell: Shell, digits: Path, tmp_path: Path, suffix: s
         )  # matplotlib writes each text before its outlines
     assert shell("donors", digits, "--subset", "lt", "--plot", tmp_path / "donors.gif").code == 1
     assert "nothing to draw" in shell("donors", digits, "--plot", file).err
+
+
+def test_one_index_of_a_split_at_a_time(shell: Shell, tmp_path: Path) -> None:
+    store = tmp_path / "d.zarr"
+    shell.ok("ingest", "digits", store)
+    shell.ok("index", store)
+    lock = FileLock(store / "indexes" / "train")
+    refused = shell("index", store, "--kind", "hnsw", "--graph", "3")
+    assert refused.code == 1
+    assert "is being written by process" in refused.err
+    lock.release()
+    shell.ok("index", store, "--kind", "hnsw", "--graph", "3")
+    assert not (store / "indexes" / "train" / ".lock").exists()
