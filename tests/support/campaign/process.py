@@ -92,14 +92,11 @@ class Result:
 
     @property
     def refused(self) -> bool:
-        """Whether it ended with one clear line."""
-        return (
-            self.code == 1
-            and len(self.errors) == 1
-            and "internal error" not in self.err
-            and "Traceback" not in self.err
-            and len(self.errors[0]) > 20
-        )
+        """Whether it ended with one clear line, or, of `verify`, with the list of what is damaged."""
+        if self.code != 1 or "internal error" in self.err or "Traceback" in self.err:
+            return False
+        listed = self.words[0] == "verify" and bool(self.out.strip())
+        return len(self.errors[0]) > 20 if len(self.errors) == 1 else listed and not self.errors
 
     def __str__(self) -> str:
         return f"ltstore {' '.join(self.words)}: exit {self.code}\n{self.err[-3000:]}"
