@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ltstore_cli._render.terminal import (
     as_json,
     cell,
+    crew,
     line,
     note,
     pairs,
@@ -63,7 +64,7 @@ def train_summary(outcome: TrainOutcome, out: Path) -> None:
         end = _STOPPED[again["stopped"]]
         items.append(("refit", f"on all {again['n_real']:,} rows: {again['n_passes']} passes more, {end}"))
     if workers := settings.get("workers"):
-        items.append(("workers", workers(workers)))
+        items.append(("workers", crew(workers)))
     pairs(items)
     note(f"next: ltstore evaluate {out} --store {outcome.model.record['made_from']['store']} --split test")
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ltstore_cli._render.terminal import line, note, pairs, size, table, warning, workers
+from ltstore_cli._render.terminal import crew, line, note, pairs, size, table, warning
 
 if TYPE_CHECKING:
     from ltstore.encode import IngestReport, Usage
@@ -49,7 +49,7 @@ def ingest_summary(report: IngestReport, store: str, split: str, encoder: Encode
         ("failed", _failures(report.failures)),
     ]
     if report.engine:
-        items.append(("workers", workers(report.engine)))
+        items.append(("workers", crew(report.engine)))
     if report.n_encoded:
         items.append(("time", f"{report.seconds:.1f} s, {report.images_per_second:,.0f} images/s ({shares})"))
         reasons = report.reasons
@@ -236,7 +236,7 @@ def import_summary(report: ImportReport) -> None:
     if report.ignored:
         items.append(("not taken", ", ".join(report.ignored)))
     if report.engine:
-        items.append(("workers", workers(report.engine)))
+        items.append(("workers", crew(report.engine)))
     items.append(("time", f"{report.seconds:.1f} s, {size(report.bytes_per_second)}/s"))
     pairs(items)
     if report.n_failed:

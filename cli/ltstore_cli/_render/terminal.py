@@ -173,6 +173,7 @@ def records(items: Sequence[Mapping[str, Any]], left: Sequence[str] = ()) -> Non
         table([c.replace("_", " ") for c in columns], [list(item.values()) for item in items], left=left)
 
 
-def workers(record: Mapping[str, Any]) -> str:
+def crew(record: Mapping[str, Any]) -> str:
+    """Return "2 ray, 1 lost and replaced" of an engine's record."""
     lost = f", {record['restarts']} lost and replaced" if record["restarts"] else ""
     return f"{record['n_workers']} {record['engine']}{lost}"
