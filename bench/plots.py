@@ -51,7 +51,7 @@ def ratios(records: Sequence[Record]) -> str:
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
         axes.set_xlabel(
-            "times the aim: right of the line it is met (round, green), left of it missed (square, orange)"
+            "times the aim: right of the line it is met (round, green), left of it missed (diamond, orange)"
         )
         axes.tick_params(axis="x", labeltop=True, top=True)
         axes.grid(axis="x", color=_LINE, alpha=0.25)

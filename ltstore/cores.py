@@ -11,6 +11,7 @@ from pathlib import Path
 from ltstore.errors import ConfigError
 
 _LIBRARY_BYTES = 96 << 20  # addresses of NumPy or SciPy, loaded, each with an OpenBLAS of its own
+_MOST_THREADS = 64  # of OpenBLAS in the wheels of NumPy and SciPy
 _THREAD_BYTES = 40 << 20  # of a thread of OpenBLAS: a buffer, and its stack
 
 
@@ -56,8 +57,8 @@ def reserve_addresses() -> None:
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit == resource.RLIM_INFINITY:
         return
-    said = os.environ.get("OPENBLAS_NUM_THREADS", "")
-    n_threads = int(said) if said.isdecimal() else available_cores()
+    said = (os.environ.get(f"{name}_NUM_THREADS", "") for name in ("OPENBLAS", "GOTO", "OMP"))
+    n_threads = next((int(n) for n in said if n.isdecimal() and int(n)), min(available_cores(), _MOST_THREADS))
     n_bytes = 2 * (_LIBRARY_BYTES + (n_threads + 1) * _THREAD_BYTES)
     try:
         mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()

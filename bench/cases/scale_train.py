@@ -19,6 +19,7 @@ SHAPES: dict[str, tuple[Shape, ...]] = {
     "toy": ((600, 24, 5),),
     "full": ((10_000, 384, 100), (100_000, 512, 100), (100_000, 768, 365), (30_000, 768, 1000)),
 }
+HOW: dict[str, Any] = {"device": "cpu", "precision": "float32"}  # as the run does, which goes to tolerance 0
 STEPS = ("moments", "train", "evaluate")
 _OFF = {"seconds": 1000.0, "bytes": 10.0}  # times, beyond which an estimate is none
 
@@ -84,7 +85,7 @@ def _estimate(shape: Shape) -> Any:
     from ltstore.workflow.estimation.rates import measure_rates
 
     rates = measure_rates(shape[1], shape[2], clock=time.process_time)
-    return estimate(*shape, passes=N_PASSES, n_test=min(shape[0], MOST_TESTED), device="cpu", rates=rates)
+    return estimate(*shape, passes=N_PASSES, n_test=min(shape[0], MOST_TESTED), rates=rates, **HOW)
 
 
 def _seconds(shape: Shape, name: str) -> float:

@@ -165,7 +165,10 @@ def ingest(
         used = used.resolve(images, None if existing is None else existing.encoder)
     with (
         open_engine(engine, n_workers, address=address, use_gpus=may_use_gpus(used, engine, device)) as crew,
-        _render.ingesting(split, images.n_samples, used.device) as (progress, on_failed),
+        _render.ingesting(split, images.n_samples, used.device if crew is None else "cpu") as (
+            progress,
+            on_failed,
+        ),
     ):
         report = ingest_source(
             images,

@@ -77,7 +77,7 @@ def encoded_shards(
     """Yield shards of a plan, encoded; one stream of batches, so decoding runs on across shards.
 
     Progress hears of every batch, and with 0 rows of the seconds of a shard: "wall"; "threads", what those that read
-    and decode had in that time; and "gpu", for how long GPUs worked, where there are some and they tell.
+    and decode had in that time; and where there are GPUs that tell, "gpu", how long they worked, of "gpu_wall".
 
     Raises
     ------
@@ -104,7 +104,7 @@ def encoded_shards(
             began += wall
             spent = {"wall": wall, "threads": n_workers * wall}
             if worked:
-                spent["gpu"] = wall * sum(worked) / len(worked)
+                spent |= {"gpu": wall * sum(worked) / len(worked), "gpu_wall": wall}
             shard.timings.update(spent)
             progress(0, spent)
             by_chance = stop - start < _MOST_MISSING_BY_CHANCE and plan.n_shards > 1

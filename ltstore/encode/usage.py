@@ -49,8 +49,8 @@ def usage_of(timings: Mapping[str, float], decoding: str) -> Usage | None:
     Parameters
     ----------
     timings : mapping of str to seconds
-        "wall", and of it "encode", "store" (writing) and, where they tell, "gpu"; "read" and "decode" summed over the
-        workers, and "threads", what all of them had.
+        "wall", and of it "encode" and "store" (writing); "read" and "decode" summed over the workers, and "threads",
+        what all of them had; "gpu", how long GPUs worked of the "gpu_wall" in which they told.
     decoding : {"fast", "full"}
 
     Returns
@@ -68,7 +68,7 @@ def usage_of(timings: Mapping[str, float], decoding: str) -> Usage | None:
         limit = "read" if read > decode else "decode"
     else:
         limit = "encode" if busiest == encoder else "write"
-    gpu = timings["gpu"] / timings["wall"] if "gpu" in timings else None
+    gpu = timings["gpu"] / timings["gpu_wall"] if timings.get("gpu_wall") else None
     advice = _ADVICE[limit]
     if limit == "encode" and gpu is not None and gpu < _IDLE:
         advice = "a larger --batch-size, or --encoder-option compiled=true: the GPU waits for what it is told"

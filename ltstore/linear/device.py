@@ -77,8 +77,8 @@ def resolve_device(
     asked for. torch is not imported for less than that.
 
     Precision "auto" is float32, but bf16 on a CPU with instructions for it where a pass is that long and its products
-    are most of it (64 logits a row), the tolerance is no finer than 1e-3, and the moments say that rounding the rows
-    adds next to nothing to them: at most 1e-4 of the variance within classes.
+    are most of it (64 logits a row), no backend is named, the tolerance is no finer than 1e-3, and the moments say that
+    rounding the rows adds next to nothing to them: at most 1e-4 of the variance within classes.
 
     Raises
     ------
@@ -224,6 +224,8 @@ def _precision(
 ) -> tuple[str, str]:
     if device != "cpu":
         return "float32", "auto: that of GPUs unless told"
+    if settings.backend != "auto":
+        return "float32", f"auto: backend {settings.backend}"
     if settings.solver != "lbfgs" or settings.tolerance < _LEAST_TOLERANCE:
         return "float32", f"auto: {settings.solver} to tolerance {settings.tolerance:g}"
     if precision_of_cpu(n_flops, n_columns) == "float32":

@@ -18,7 +18,12 @@ def best_factor(weight: DoubleArray, bias: DoubleArray, rows: Rows) -> float:
     ----------
     weight, bias : (C, D), (C,) float64
     rows : Rows
-        Some with labels; at most 4,096 of them, evenly spaced, are looked at.
+        At most 4,096 of those whose class the head knows, evenly spaced, are looked at.
+
+    Returns
+    -------
+    float
+        1 where they tell nothing: there are none, or all are classified rightly, and surer is always better.
 
     References
     ----------
@@ -27,10 +32,14 @@ def best_factor(weight: DoubleArray, bias: DoubleArray, rows: Rows) -> float:
     from scipy.optimize import minimize_scalar
     from scipy.special import logsumexp
 
-    known = np.flatnonzero(rows.labels != UNLABELLED)
+    known = np.flatnonzero((rows.labels != UNLABELLED) & (bias[rows.labels] != EMPTY_CLASS_BIAS))
+    if not len(known):
+        return 1.0
     positions = known[np.unique(np.linspace(0, len(known) - 1, _MOST_ROWS).astype(np.int64))]
     labels = rows.labels[positions]
     logits = rows.take(positions) @ weight.T + bias
+    if (logits.argmax(axis=1) == labels).all():
+        return 1.0
     weights = 1.0 / np.bincount(labels, minlength=len(bias))[labels]
     right = logits[np.arange(len(labels)), labels]
 

@@ -58,7 +58,8 @@ def train_together(
     origin = Origin.of(stream.rows) if origin is None else origin
     check_encoder(stream, origin.encoder)
     if engine is None:
-        placement = resolve_device(grid[0], stream, moments, len(grid))
+        finest = replace(grid[0], tolerance=min(settings.tolerance for settings in grid))
+        placement = resolve_device(finest, stream, moments, len(grid))
     else:
         placement = resolve_workers_device(grid[0], engine)
     rate = NAN

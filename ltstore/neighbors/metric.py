@@ -52,9 +52,8 @@ def ready_queries(X: FloatArray, k: int, exclude: IntArray | None, n_features: i
         raise DataError(f"query {bad} has NaN or Inf")
     if metric != "cosine":
         return queries
-    wide = queries.astype(
-        np.float64
-    )  # `normalize_rows`, whose bits are those of a kernel, takes far longer for one
+    # `normalize_rows`, whose bits are those of a kernel, takes far longer for one
+    wide = queries.astype(np.float64)
     squares = np.vecdot(wide, wide)
     squares[squares == 0] = 1
     wide /= np.sqrt(squares)[:, None]

@@ -21,6 +21,7 @@ from ltstore.errors import (
     IndexStaleError,
     LtstoreError,
     StoreFormatError,
+    StoreWriteError,
 )
 from ltstore.metrics import count_groups
 from ltstore.neighbors import query_neighbors, resolve_among
@@ -119,10 +120,15 @@ def build_store_index(
     started = time.perf_counter()
     path = selection.index_path
     check_no_link(selection.store.artefact_location("indexes").path.parent, path.parent)
-    make_directory(path.parent)
-    with ExitStack() as held:  # two commands at once would leave the graph of one beside the index of the other
-        held.callback(FileLocation(path.parent).lock().release)
-        asked = {"kind": kind, "metric": metric, "recall": recall, "memory_bytes": memory_bytes}
+    asked = {"kind": kind, "metric": metric, "recall": recall, "memory_bytes": memory_bytes}
+    with ExitStack() as held:
+        if force or graph is not None or not _is_of(path, selection.rows.digest, asked):
+            try:
+                make_directory(path.parent)
+            except OSError as err:
+                raise StoreWriteError(f"cannot make {path.parent}: {err.strerror or err}") from err
+            # two commands at once would leave the graph of one beside the index of the other
+            held.callback(FileLocation(path.parent).lock().release)
         unfinished = path.with_name(f"building-{path.name}")  # no selection has that name
         index, done = (None, "built") if force else _index_there(selection, asked, device, progress)
         if index is None:
@@ -167,6 +173,17 @@ def build_store_index(
             seconds=time.perf_counter() - started,
             graph=None if graph is None else str(path / "graph"),
         )
+
+
+def _is_of(path: Path, digest: str, asked: Mapping[str, Any]) -> bool:
+    """Whether the stored index is of these rows and settings: there is nothing to write then."""
+    from ltstore.neighbors import read_record
+
+    try:
+        there = read_record(path)
+        return bool(there["rows"] == digest and there["record"]["settings"]["asked"] == asked)
+    except (IndexNotFoundError, IndexStaleError, StoreFormatError, KeyError, TypeError):
+        return False
 
 
 def stored_indexes(store: Store) -> dict[str, dict[str, Any]]:
@@ -230,16 +247,19 @@ def _index_there(
     except (IndexStaleError, StoreFormatError, KeyError, AttributeError) as err:
         return None, f"built again: {err}"
     added = rows.n_samples - before.n_samples
-    wanted = plan_index(
-        asked["kind"],
-        rows.n_samples,
-        rows.n_features,
-        recall=asked["recall"],
-        memory_bytes=asked["memory_bytes"],
-        on_gpu=index.device != "cpu",
+    was, wanted = (
+        plan_index(
+            asked["kind"],
+            each.n_samples,
+            rows.n_features,
+            recall=asked["recall"],
+            memory_bytes=asked["memory_bytes"],
+            on_gpu=index.device != "cpu",
+        ).kind
+        for each in (before, rows)
     )
-    if wanted.kind != index.kind:
-        return None, f"built again: with {added:,} rows more, {wanted.kind} is the better kind"
+    if wanted not in (was, index.kind):
+        return None, f"built again: with {added:,} rows more, {wanted} is the better kind"
     if rows.n_samples > 2 * index.parts[0][0] and index.plan.n_lists:
         return None, f"built again: its lists were learned from fewer than half of {rows.n_samples:,} rows"
     grown = extend_index(index, rows, recall=asked["recall"], progress=progress)

@@ -91,10 +91,10 @@ class Selection:
 
     def check(self) -> None:
         """Raise ChecksumMismatchError where stored embeddings of these rows are damaged; they are gone over once."""
-        self._whole  # noqa: B018
+        self._checked  # noqa: B018
 
     @cached_property
-    def _whole(self) -> bool:
+    def _checked(self) -> bool:
         self.rows.check()
         return True
 

@@ -255,3 +255,13 @@ def test_one_index_of_a_split_at_a_time(shell: Shell, tmp_path: Path) -> None:
     lock.release()
     shell.ok("index", store, "--kind", "hnsw", "--graph", "3")
     assert not (store / "indexes" / "train" / ".lock").exists()
+
+
+def test_an_index_that_is_there_needs_no_lock(shell: Shell, tmp_path: Path) -> None:
+    """As on a store that may not be written to."""
+    store = tmp_path / "d.zarr"
+    shell.ok("ingest", "digits", store)
+    shell.ok("index", store)
+    lock = FileLock(store / "indexes" / "train")
+    assert shell.ok("index", store, "--json").json["done"] == "kept"
+    lock.release()

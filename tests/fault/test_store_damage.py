@@ -278,6 +278,7 @@ LEARNING: dict[str, Callable[[Path, Path], object]] = {
     "index": lambda store, out: workflow.build_store_index(store),
     "donors": lambda store, out: workflow.store_donors(store),
     "evaluate": lambda store, out: workflow.evaluate(out, store, split="train"),
+    "train --holdout": lambda store, out: workflow.train(store, subset="cut", holdout="held"),
     "predict": lambda store, out: list(workflow.predict_stored(load_model(out), store, split="train")),
 }
 
@@ -286,6 +287,7 @@ LEARNING: dict[str, Callable[[Path, Path], object]] = {
 def test_nothing_is_learnt_from_damaged_embeddings(store: Path, command: str) -> None:
     """Rows are read out of mapped files without a look at their checksums: that is taken before."""
     model = store / "models" / "sound"
+    open_store(store).split("train").add_subset("held", [9, 10], settings={"rule": "exp"})
     if command in ("evaluate", "predict"):
         workflow.train(store, head="ncm", out=model)
     file = store / "train" / "embeddings" / "c" / "1" / "0"

@@ -47,7 +47,7 @@ def test_full_decoding_is_named_where_it_costs() -> None:
 
 
 def test_an_idle_gpu_is_told_apart_from_a_busy_one() -> None:
-    idle, busy = of(encode=9.5, gpu=4.0), of(encode=9.5, gpu=9.0)
+    idle, busy = of(encode=9.5, gpu=4.0, gpu_wall=10), of(encode=9.5, gpu=4.5, gpu_wall=5)
     assert idle is not None
     assert busy is not None
     assert (idle.gpu, busy.gpu) == (0.4, 0.9)

@@ -426,3 +426,18 @@ def test_on_a_gpu(precision, limit_bytes):
         assert found.value == pytest.approx(expected.value, rel=most)
         error = np.linalg.norm(found.grad_weight - expected.grad_weight) / np.linalg.norm(expected.grad_weight)
         assert error < most
+
+
+def test_the_finest_tolerance_of_a_grid_decides_its_precision(monkeypatch):
+    no_gpu(monkeypatch)
+    monkeypatch.setattr(device_module, "cpu_flags", lambda: frozenset({"avx512_bf16"}))
+    monkeypatch.setattr(device_module, "LEAST_FLOPS", 1.0)
+    monkeypatch.setattr(device_module, "LEAST_COLUMNS", 1)
+    stream, moments = made_stream()
+
+    def precisions(*tolerances):
+        grid = [TrainSettings(tolerance=each, max_passes=2) for each in tolerances]
+        return {each.model.record["settings"]["precision"] for each in train_grid(stream, grid, moments)}
+
+    assert precisions(1e-2, 1e-3) == {"bf16"}
+    assert precisions(1e-3, 1e-6) == {"float32"}

@@ -8,6 +8,7 @@ import pytest
 from ltstore.linear.objective import EMPTY_CLASS_BIAS
 from ltstore.linear.temperature import best_factor, scaled
 from ltstore.rows import ArrayRows
+from ltstore.types import UNLABELLED
 
 
 def test_a_head_that_is_too_sure_is_made_as_sure_as_it_is_right() -> None:
@@ -30,3 +31,11 @@ def test_an_empty_class_stays_empty() -> None:
     assert new_weight.tolist() == [[2.0], [0.0]]
     assert new_bias.tolist() == [1.0, EMPTY_CLASS_BIAS]
     assert bias[0] == 0.5
+
+
+def test_rows_that_tell_nothing_leave_a_head_as_it_is() -> None:
+    """No label, a class that the head does not know, or no mistake: surer would always be better."""
+    weight, bias = np.eye(3), np.array([0.0, 0.0, EMPTY_CLASS_BIAS])
+    X = np.eye(3, dtype=np.float32)[[0, 1, 2, 2]]
+    assert best_factor(weight, bias, ArrayRows(X, np.array([UNLABELLED, 2, 2, UNLABELLED]))) == 1.0
+    assert best_factor(weight, bias, ArrayRows(X, np.array([0, 1, 2, UNLABELLED]))) == 1.0

@@ -54,7 +54,7 @@ def ingesting(split: str, total: int, device: str = "cpu") -> Iterator[tuple[Pro
 
         def retitle() -> None:
             failed = f", {n_failed:,} failed" if n_failed else ""
-            share = gpu_use(device)
+            share = gpu_use(device) if sys.stderr.isatty() else None
             entitle(f"ingest {split}{failed}" + ("" if share is None else f", GPU {share:.0%}"))
 
         def on_rows(rows: int, seconds: Mapping[str, float]) -> None:

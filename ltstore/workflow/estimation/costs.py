@@ -268,7 +268,9 @@ def train_bytes(size: Size) -> int:
     """Return the most that is resident while a head, or a grid of them, is trained."""
     d, n_logits = size.n_features, size.n_heads * size.n_classes
     blocks = 3 * 4 * d * BLOCK_ROWS
-    halves = min(2 * d * size.n_rows, CACHE_BYTES) if size.precision == "bf16" else 0
+    halves = (2 * d + 12) * size.n_rows if size.precision == "bf16" else 0
+    if halves > CACHE_BYTES:  # not kept: two blocks on their way
+        halves = 16 * d * BLOCK_ROWS
     logits = max(min(4 * BLOCK_ROWS * n_logits, _LOGITS_BYTES), 4 * 256 * n_logits)
     sums = 48 * size.weights
     of_classes = 8 * (2 * size.n_classes * d + size.n_classes * RANK**2 + 8 * d * d)

@@ -19,8 +19,8 @@ from ltstore.store import Store
 from ltstore.types import FloatArray, IntArray, Progress, Rows, no_progress
 from ltstore.workflow.evaluation.class_table import write_class_table
 from ltstore.workflow.evaluation.cost import Cost
-from ltstore.workflow.evaluation.naming import model_names, position
 from ltstore.workflow.evaluation.seeds import SeedGroup, seed_groups
+from ltstore.workflow.naming import model_names, position
 from ltstore.workflow.selection import Selection, select
 
 TOP_CLASSES = 5
@@ -112,7 +112,7 @@ class EvaluateResult:
     warnings: tuple[str, ...] = ()
 
     def write_class_table(self, path: Path | str) -> None:
-        """Write every class with its accuracies to a CSV file: `class_table.write_class_table`."""
+        """Write every class with its accuracies to a CSV file: see `write_class_table`."""
         first = self.models[self.baseline]
         evaluations = {one.name: one.evaluation for one in self.models}
         write_class_table(path, evaluations, first.model.class_names, first.name)

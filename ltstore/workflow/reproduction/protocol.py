@@ -155,6 +155,7 @@ def reproduce(
         _ingest(published, data, encoder, place, ingesting, announce, **how)
     opened = open_store(place)
     every_row, test = select(opened, "train"), select(opened, "test")
+    test.check()
     rows = {"train rows": every_row.rows.digest, "test rows": test.rows.digest}
     identity = {f"encoder's {key}": value for key, value in opened.encoder.to_json().items()}
     _hold_to(home, {**identity, **rows})

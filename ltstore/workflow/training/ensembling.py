@@ -20,7 +20,7 @@ from ltstore.rows import iter_blocks
 from ltstore.storage import Place
 from ltstore.store import Store
 from ltstore.types import UNLABELLED, DoubleArray, IntArray, Rows
-from ltstore.workflow.evaluation.naming import model_names
+from ltstore.workflow.naming import model_names
 from ltstore.workflow.selection import Selection, select
 from ltstore.workflow.training.head import check_out
 from ltstore.workflow.training.holdout import divide
@@ -143,8 +143,11 @@ def ensemble(
             )
         selection = select(store, split, subset)
         selection.require_labels()
+        selection.check()
         rows, twins = _held_out(models, selection, holdout, seed)
         n_holdout = int((rows.labels != UNLABELLED).sum())
+        if not n_holdout:
+            raise DataError("no row of the holdout has a label: a share cannot be chosen on them")
         twin_pair = pair_heads(*twins)
         trials = try_shares(twin_pair, rows)
         chosen = max(trials, key=lambda trial: (trial.balanced, -abs(trial.share - 0.5)))

@@ -78,7 +78,7 @@ def train(
     row_weights : (N,) floats, optional
         Weight of each row of the selection in the loss of a softmax head, at least 0.
     holdout : float or str, optional
-        Rows that a softmax head is not trained on and judged on at every point (`holdout.divide`): a
+        Rows that a softmax head is not trained on and judged on at every point (see `training.holdout`): a
         share of the selection, or the name of a subset or split. The model's class counts are the selection's all the
         same, so that groups of classes are those of other models of it.
     grid : mapping of str to values, optional

@@ -103,7 +103,9 @@ def divide(selection: Selection, holdout: float | str | None, seed: int) -> Divi
     if holdout is None:
         return Division(selection, None, None)
     if isinstance(holdout, str):
-        return Division(selection, _named(selection, holdout), None)
+        named = _named(selection, holdout)
+        named.check()
+        return Division(selection, named, None)
     rest, held = stratified_holdout(selection.rows.labels, holdout, seed=seed)
     if not len(held):
         raise DataError(
