@@ -180,10 +180,11 @@ def _temporary(path: Path) -> Iterator[Path]:
 
 def clear_leftovers(path: Path) -> None:
     """Remove what dead writers of `path` on this machine have left."""
-    for leftover in path.parent.glob(f"{glob.escape(path.name)}.{_HOST}-*{TEMPORARY_SUFFIX}"):
-        process = leftover.name.split("-")[-2]
-        if leftover.name not in _active and process.isdigit() and not is_alive(int(process)):
-            _remove(leftover)
+    for role in ("", ".gone"):
+        for leftover in path.parent.glob(f"{glob.escape(path.name)}{role}.{_HOST}-*{TEMPORARY_SUFFIX}"):
+            process = leftover.name.split("-")[-2]
+            if leftover.name not in _active and process.isdigit() and not is_alive(int(process)):
+                _remove(leftover)
 
 
 def remove_directory(path: Path) -> None:
@@ -195,6 +196,7 @@ def remove_directory(path: Path) -> None:
         It cannot be removed.
     """
     with _errors(path):
+        clear_leftovers(path)
         gone = _name(path, ".gone")
         with suppress(FileNotFoundError):
             path.rename(gone)

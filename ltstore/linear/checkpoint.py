@@ -22,7 +22,7 @@ from ltstore.atomic import TEMPORARY_SUFFIX, encode_json, remove_directory, writ
 from ltstore.errors import ConfigError, ModelFormatError, PlanMismatchError, StoreExistsError
 from ltstore.linear.progress import PassRecord
 from ltstore.linear.reading import check_seal, digest, read_arrays, read_header
-from ltstore.provenance import sealed, versions
+from ltstore.provenance import seal_holds, sealed, versions
 from ltstore.types import DoubleArray
 
 FORMAT_VERSION = 2
@@ -121,6 +121,8 @@ class Checkpoint:
         own = plain(self.identity)
         found = header.get("identity")
         if found != own:
+            if not seal_holds(header):
+                raise ModelFormatError(f"{header_path} has changed since it was written: {_REMEDY}")
             raise PlanMismatchError(
                 f"the checkpoint in {self.path} is of another training ({_differences(found, own)} differ): give the "
                 "settings and rows of that one, another directory, or remove it"

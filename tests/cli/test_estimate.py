@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from bench.data import made_rows, write_rows
@@ -26,7 +27,7 @@ def test_the_table_fits_eighty_columns(shell: Shell) -> None:
     assert max(map(len, map(str.rstrip, done.out.splitlines()))) <= 80
     for word in ("100,000,000 rows", "ingest", "moments", "index", "sample", "train", "8 heads"):
         assert word in done.out
-    assert "GFLOP/s on cpu (float32)" in done.err
+    assert re.search(r"GFLOP/s on cpu \((float32|bf16)\)", done.err)
 
 
 def test_json_has_every_step_and_what_was_given(shell: Shell) -> None:

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from ltstore.atomic import _HOST, atomic_directory, atomic_file, remove_leftovers, write_json
+from ltstore.atomic import (
+    _HOST,
+    atomic_directory,
+    atomic_file,
+    remove_directory,
+    remove_leftovers,
+    write_json,
+)
 from ltstore.errors import StoreWriteError
 
 
@@ -63,3 +70,15 @@ def test_leftovers_of_the_dead_go_and_those_of_the_living_stay(tmp_path: Path) -
         f"c.json.00000000-{2**22 + 1}-0123abcd.tmp",
         "e.json",
     }
+
+
+def test_what_a_killed_removal_has_left_goes_with_the_next(tmp_path: Path) -> None:
+    dead = f"{_HOST}-999999999-00000000.tmp"
+    for name in ("run", f"run.gone.{dead}", f"runs.gone.{dead}"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "f").write_text("x")
+    remove_directory(tmp_path / "run")
+    assert [entry.name for entry in tmp_path.iterdir()] == [f"runs.gone.{dead}"]
+    (tmp_path / f"run.gone.{dead}").mkdir()
+    remove_directory(tmp_path / "run")  # of which there is none
+    assert [entry.name for entry in tmp_path.iterdir()] == [f"runs.gone.{dead}"]

@@ -345,6 +345,13 @@ def test_files_cut_short_anywhere(begun):
         path.write_bytes(whole)
 
 
+def test_a_header_that_has_changed_is_not_taken_for_another_training(begun):
+    path = begun / "checkpoint.json"
+    path.write_text(path.read_text().replace('"shares"', '"shores"').replace('"targets"', '"tareets"'))
+    with pytest.raises(ModelFormatError, match=r"checkpoint\.json has changed since it was written"):
+        train(SETTINGS["lbfgs"], begun)
+
+
 def test_any_flipped_byte_is_named_or_harmless(begun, tmp_path):
     whole = train(SETTINGS["lbfgs"])
     rng = np.random.default_rng(0)
