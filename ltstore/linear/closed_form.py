@@ -171,7 +171,7 @@ def calibrated(head: Head, rows: Rows) -> Head:
     Closed forms rank classes; the size of their logits is arbitrary (nearest class mean, ridge) or too sure of
     itself (GDA). Predictions stay.
     """
-    factor = best_factor(head.weight, head.bias, rows)
+    factor = best_factor(head.weight, head.bias, rows, held_out=False)
     return Head(*scaled(head.weight, head.bias, factor), {**head.settings, "calibration": factor})
 
 

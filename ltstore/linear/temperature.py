@@ -11,7 +11,7 @@ _MOST_ROWS = 4096
 _LOG_FACTORS = (-9.0, 9.0)
 
 
-def best_factor(weight: DoubleArray, bias: DoubleArray, rows: Rows) -> float:
+def best_factor(weight: DoubleArray, bias: DoubleArray, rows: Rows, *, held_out: bool = True) -> float:
     """Return the factor of the logits (one over the temperature) of the largest likelihood, classes weighing the same.
 
     Parameters
@@ -19,11 +19,14 @@ def best_factor(weight: DoubleArray, bias: DoubleArray, rows: Rows) -> float:
     weight, bias : (C, D), (C,) float64
     rows : Rows
         At most 4,096 of those whose class the head knows, evenly spaced, are looked at.
+    held_out : bool
+        Whether the head has not been trained on them.
 
     Returns
     -------
     float
-        1 where they tell nothing: there are none, or all are classified rightly, and surer is always better.
+        1 where they tell nothing: there are none, or they are held out and all are classified rightly, so that surer is
+        always better.
 
     References
     ----------
@@ -38,7 +41,7 @@ def best_factor(weight: DoubleArray, bias: DoubleArray, rows: Rows) -> float:
     positions = known[np.unique(np.linspace(0, len(known) - 1, _MOST_ROWS).astype(np.int64))]
     labels = rows.labels[positions]
     logits = rows.take(positions) @ weight.T + bias
-    if (logits.argmax(axis=1) == labels).all():
+    if held_out and (logits.argmax(axis=1) == labels).all():
         return 1.0
     weights = 1.0 / np.bincount(labels, minlength=len(bias))[labels]
     right = logits[np.arange(len(labels)), labels]

@@ -39,3 +39,11 @@ def test_rows_that_tell_nothing_leave_a_head_as_it_is() -> None:
     X = np.eye(3, dtype=np.float32)[[0, 1, 2, 2]]
     assert best_factor(weight, bias, ArrayRows(X, np.array([UNLABELLED, 2, 2, UNLABELLED]))) == 1.0
     assert best_factor(weight, bias, ArrayRows(X, np.array([0, 1, 2, UNLABELLED]))) == 1.0
+
+
+def test_a_head_that_makes_no_mistake_on_its_own_rows_is_made_as_sure_as_they_ask() -> None:
+    """A closed form leaves logits of any size: those of training rows are scaled all the same."""
+    weight, bias = 0.1 * np.eye(2), np.zeros(2)
+    rows = ArrayRows(np.eye(2, dtype=np.float32), np.array([0, 1]))
+    assert best_factor(weight, bias, rows) == 1.0
+    assert best_factor(weight, bias, rows, held_out=False) > 100
