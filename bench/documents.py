@@ -49,7 +49,7 @@ def pages(results: Path) -> dict[Path, str]:
             readme.read_text(encoding="utf-8"), "heads", short_table(standings), by="regenerate"
         ),
         DOCS / "benchmarks.svg": plots.ratios(records),
-        DOCS / "scaling.svg": plots.scaling(records),
+        DOCS / "scaling.svg": plots.scaling(_estimates(records)),
         DOCS / "cli.md": _cli(),
     }
 
@@ -77,9 +77,7 @@ def scale_table(records: Sequence[Record]) -> str:
         "| rows x features, classes | moments | train, 3 passes | evaluate | memory | disk |",
         "|---|---|---|---|---|---|",
     ]
-    found = [
-        each for each in records if each["kind"] == "estimate" and each["size"] == "full" and "said" in each
-    ]
+    found = _estimates(records)
     for variant in dict.fromkeys(each["variant"] for each in found):
         cells = {
             each["candidate"].partition(",")[0]: _cell(each) for each in found if each["variant"] == variant
@@ -90,6 +88,13 @@ def scale_table(records: Sequence[Record]) -> str:
         f"{each['machine']['cpu']}, one core of {each['machine']['cores']}, {each['date']}" for each in found
     )
     return "\n".join([*lines, "", f"({'; '.join(where)}; taken / said at most)", "", _PLOT, ""])
+
+
+def _estimates(records: Sequence[Record]) -> list[Record]:
+    """Return those of runs of full size beside what was said of them."""
+    return [
+        each for each in records if each["kind"] == "estimate" and each["size"] == "full" and "said" in each
+    ]
 
 
 def _cell(record: Record) -> str:

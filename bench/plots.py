@@ -59,11 +59,8 @@ def ratios(records: Sequence[Record]) -> str:
     return _drawn((8, 0.6 + 0.2 * len(found)), draw)
 
 
-def scaling(records: Sequence[Record]) -> str:
+def scaling(found: Sequence[Record]) -> str:
     """Return what runs of growing shapes took against what was said of them at most: seconds, and bytes."""
-    found = [
-        each for each in records if each["kind"] == "estimate" and each["size"] == "full" and "said" in each
-    ]
     panels = (("seconds", ("moments", "train", "evaluate"), 1.0), ("GB", ("memory", "disk"), 1e9))
 
     def draw(figure: Figure) -> None:
